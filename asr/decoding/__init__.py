@@ -1,0 +1,74 @@
+"""From log-probabilities to words: the interface that every decoder has.
+
+Sizes: T frames of 40 ms, V units with the blank at index 0. A unit that begins with `▁` (U+2581) begins a
+word; `▁` alone is the space of a character model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLANK = 0
+WORD_BEGIN = "▁"
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedWord:
+    """A word with its times in output frames: it lies in frames start … end - 1."""
+
+    text: str
+    start: int
+    end: int
+    confidence: float
+
+
+class Decoder(Protocol):
+    """Turns frames of log-probabilities into words, carrying an explicit, immutable state.
+
+    The results depend on the frames alone, never on how they were cut into calls. The state is any
+    frozen value; only the decoder that made it looks inside.
+    """
+
+    head: str
+
+    def start(self) -> Any:  # noqa: ANN401
+        """The state before the first frame."""
+        ...
+
+    def advance(
+        self, state: Any, log_probs: NDArray[np.float32]  # noqa: ANN401
+    ) -> tuple[Any, tuple[DecodedWord, ...]]:
+        """Take in frames [T, V], T ≥ 0; return the new state and the words committed by them.
+
+        A committed word is never taken back or changed. Whether a word is committed at a frame depends
+        only on the frames up to it.
+        """
+        ...
+
+    def tentative(self, state: Any) -> tuple[DecodedWord, ...]:  # noqa: ANN401
+        """The words beyond the committed ones in the best hypothesis. They may still change."""
+        ...
+
+    def finish(self, state: Any) -> tuple[DecodedWord, ...]:  # noqa: ANN401
+        """The words that are committed when no more frames come (what `tentative` shows)."""
+        ...
+
+    def silence(self, state: Any) -> int:  # noqa: ANN401
+        """Frames since the last unit of the best hypothesis ended, 0 while one is sounding."""
+        ...
+
+    def dump(self, state: Any) -> dict[str, Any]:  # noqa: ANN401
+        """The state as plain values (int, float, str, list, dict, None) that JSON can hold exactly."""
+        ...
+
+    def restore(self, values: dict[str, Any]) -> Any:  # noqa: ANN401
+        """The state that `dump` described.
+
+        Raises:
+            StateError: the values do not describe a state of this decoder.
+        """
+        ...
