@@ -1,0 +1,1 @@
+"""From recorded speech to a model bundle. Needs the `[train]` extra."""
