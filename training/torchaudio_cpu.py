@@ -56,9 +56,6 @@ def absent_extension() -> ModuleType:
     """
 
     class Extension(ModuleType):
-        __path__: tuple[
-            str, ...
-        ] = ()  # a package: `import torchaudio._extension.utils` gets a plain ImportError
         _IS_TORCHAUDIO_EXT_AVAILABLE = False
         _IS_ALIGN_AVAILABLE = False
 
