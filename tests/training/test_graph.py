@@ -1,0 +1,203 @@
+"""The ONNX graphs say what the network says, to every stream for itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.errors import BundleError
+from tests.training.small_networks import initial, random_blocks, run, session, small_network
+from training.graph import write_graph
+from training.quantise import as_matrix, quantise_columns, round_weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from training.graph import Precision
+
+CELLS = ["rnn", "gru", "lstm"]
+PRECISIONS: list[Precision] = ["float32", "int8"]
+each_cell = pytest.mark.parametrize("cell", CELLS)
+each_form = pytest.mark.parametrize("precision", PRECISIONS)
+
+
+@each_cell
+@pytest.mark.parametrize("look_ahead", [0, 1, 2, 5])
+def test_the_float32_graph_says_what_the_network_says(
+    tmp_path: Path, cell: str, look_ahead: int
+) -> None:
+    """Log-probabilities and states agree to 1e-5 over many carried blocks and several streams."""
+    network = small_network(cell, look_ahead=look_ahead)
+    write_graph(network, tmp_path / "a.onnx", "float32")
+    graph, expected_state = session(tmp_path / "a.onnx"), network.initial(3)
+    states = initial(network, 3)
+    for features in random_blocks(10, 3):
+        with torch.inference_mode():
+            heads, expected_state = network.step(torch.from_numpy(features), expected_state)
+        results = run(graph, features, states)
+        states = results[len(heads) :]
+        expected = [part.numpy() for part in (*heads.values(), *expected_state)]
+        for result, value in zip(results, expected, strict=True):
+            np.testing.assert_allclose(result, value, atol=1e-5, rtol=0)
+
+
+@each_cell
+def test_the_int8_graph_stays_near_the_float32_graph(tmp_path: Path, cell: str) -> None:
+    """Quantising moves log-probabilities by a few percent of their spread, not more."""
+    network = small_network(cell)
+    outputs = []
+    for precision in PRECISIONS:
+        write_graph(network, tmp_path / "a.onnx", precision)
+        graph, states, rows = session(tmp_path / "a.onnx"), initial(network, 8), []
+        for features in random_blocks(10, 8):
+            head, _, *states = run(graph, features, states)
+            rows.append(head)
+        outputs.append(np.stack(rows))
+    error, spread = outputs[1] - outputs[0], outputs[0].std()
+    assert 0 < error.std() < 0.05 * spread
+
+
+@each_cell
+@each_form
+@pytest.mark.parametrize(("width", "front"), [(8, 8), (17, 12), (32, 16)])
+def test_neighbours_change_no_bit(
+    tmp_path: Path, cell: str, precision: Precision, width: int, front: int
+) -> None:
+    """Each of 40 streams gets the same bits alone and in the company of any number of others."""
+    network = small_network(cell, width=width, front=front)
+    write_graph(network, tmp_path / "a.onnx", precision)
+    graph, states = session(tmp_path / "a.onnx"), initial(network, 40)
+    for features in random_blocks(2, 40):
+        together = run(graph, features, states)
+        alone = [
+            run(graph, features[k : k + 1], [part[k : k + 1] for part in states]) for k in range(40)
+        ]
+        for k, result in enumerate(together):
+            np.testing.assert_array_equal(result, np.concatenate([one[k] for one in alone]))
+        for count in range(2, 40):
+            some = run(graph, features[:count], [part[:count] for part in states])
+            for result, value in zip(some, together, strict=True):
+                np.testing.assert_array_equal(result, value[:count])
+        states = together[2:]
+
+
+@each_cell
+@each_form
+def test_a_loud_neighbour_does_not_drown_a_quiet_stream(
+    tmp_path: Path, cell: str, precision: Precision
+) -> None:
+    """A scale shared between streams would round the quiet one to nothing."""
+    network = small_network(cell)
+    write_graph(network, tmp_path / "a.onnx", precision)
+    graph, features = session(tmp_path / "a.onnx"), random_blocks(1, 2)[0]
+    features[1] *= 1e4
+    together = run(graph, features, initial(network, 2))
+    alone = run(graph, features[:1], initial(network, 1))
+    for result, value in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(result[:1], value)
+
+
+@each_cell
+@each_form
+def test_digital_silence_gives_finite_numbers(
+    tmp_path: Path, cell: str, precision: Precision
+) -> None:
+    """A row of zeros has no peak to divide by."""
+    network = small_network(cell)
+    write_graph(network, tmp_path / "a.onnx", precision)
+    results = run(
+        session(tmp_path / "a.onnx"), np.zeros((1, 8, 80), np.float32), initial(network, 1)
+    )
+    assert all(np.isfinite(result).all() for result in results)
+
+
+@each_cell
+@each_form
+def test_inputs_and_outputs_are_named_as_the_bundle_promises(
+    tmp_path: Path, cell: str, precision: Precision
+) -> None:
+    """The recogniser finds states by these names, and heads on lower layers are left out."""
+    network = small_network(cell)
+    write_graph(network, tmp_path / "a.onnx", precision)
+    graph = session(tmp_path / "a.onnx")
+    states = ["conv1", "conv2", "h", *(["c"] if cell == "lstm" else []), "ahead"]
+    assert [value.name for value in graph.get_inputs()] == ["features", *states]
+    assert [value.name for value in graph.get_outputs()] == [
+        "log_probs.pieces",
+        "log_probs.phones",
+        *(f"{name}.next" for name in states),
+    ]
+    shapes = [value.shape[1:] for value in graph.get_inputs()[1:]]
+    assert shapes == [list(part.shape[1:]) for part in network.initial(1)]
+
+
+@each_form
+def test_the_same_weights_give_the_same_bytes(tmp_path: Path, precision: Precision) -> None:
+    """A bundle's id is a hash over its files: exporting twice must not make two models."""
+    for name in ("a", "b"):
+        write_graph(small_network(), tmp_path / name, precision)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_the_int8_file_has_a_quarter_of_the_bytes_of_float32_weights(tmp_path: Path) -> None:
+    """Int8 is for small downloads too; every large matrix must really be stored in 8 bits."""
+    network = small_network(width=128, front=64)
+    write_graph(network, tmp_path / "a.onnx", "int8")
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    assert (tmp_path / "a.onnx").stat().st_size < 1.25 * parameters + 30_000
+
+
+def test_writing_a_graph_leaves_the_network_alone(tmp_path: Path) -> None:
+    """Rounding for export must not round the weights that training goes on with."""
+    network = small_network()
+    with torch.no_grad():
+        network.project.weight.add_(1e-6)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    write_graph(network, tmp_path / "a.onnx", "int8")
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_integer_weights_keep_to_seven_bits(tmp_path: Path) -> None:
+    """With eight bits, CPUs without VNNI add pairs of products in 16 bits and saturate."""
+    write_graph(small_network(), tmp_path / "a.onnx", "int8")
+    tensors = onnx.load(tmp_path / "a.onnx").graph.initializer
+    matrices = [onnx.numpy_helper.to_array(tensor) for tensor in tensors]
+    integers = [matrix for matrix in matrices if matrix.dtype == np.int8]
+    assert len(integers) == 3 + 2 * 2 + 2  # front, two layers of two, two heads
+    assert max(np.abs(matrix).max() for matrix in integers) == 63
+
+
+@given(seed=st.integers(0, 1000), rows=st.integers(1, 9), columns=st.integers(1, 9))
+@settings(max_examples=50, deadline=None)
+def test_a_quantised_weight_is_off_by_half_a_step_at_most(
+    seed: int, rows: int, columns: int
+) -> None:
+    """Every column spends its 127 levels on its own range, columns of zeros included."""
+    generator = np.random.default_rng(seed)
+    scales = np.where(generator.random(columns) < 0.2, 0, 10 ** generator.uniform(-4, 3, columns))
+    matrix = (generator.standard_normal((rows, columns)) * scales).astype(np.float32)
+    integers, steps = quantise_columns(matrix)
+    assert (np.abs(integers * steps - matrix) <= 0.5001 * steps).all()
+
+
+def test_a_convolution_is_laid_out_as_frames_lie_in_memory() -> None:
+    """The product over a flattened window [taps, channels] is the convolution."""
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.randn(4, 3, 5, generator=generator)
+    window = torch.randn(5, 3, generator=generator)
+    expected = torch.nn.functional.conv1d(window.T[None], weight)[0, :, 0]
+    product = window.numpy().ravel() @ as_matrix(weight.numpy())
+    np.testing.assert_allclose(product, expected.numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [7e4, float("nan"), float("inf")])
+def test_a_weight_that_float16_cannot_hold_is_refused_by_name(value: float) -> None:
+    """A diverged network must not become a bundle of infinities."""
+    with pytest.raises(BundleError, match=r"weight project\.bias: .* does not fit into float16"):
+        round_weights({"project.bias": torch.tensor([0.0, value])})

@@ -1,0 +1,231 @@
+"""One step of the acoustic network as an ONNX graph, written node by node from the weights.
+
+By hand, because PyTorch's exporters either freeze the number of streams or keep the recurrent
+operators whole, and those cannot be quantised so that a stream's result is its own: see
+`docs/decisions/quantisation.md`.
+
+Sizes: N streams, 8 feature frames in a block, M = 80 mel bands, T = 2 output frames, C channels of
+the front, H width, D depth, L look-ahead, V units of a head. "Rows" are values [N · T, …], the two
+frames of a stream next to each other.
+
+The state's arrays, in the order of `AcousticNetwork.initial`: `conv1` [N, 3, 80], `conv2`
+[N, 1, C], `h` [N, D, H], with an LSTM also `c` [N, D, H], and `ahead` [N, L, H]. The last stays
+when L is 0: an empty array in and out, so that every model has the same list of states.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from asr.acoustic import BLOCK_FRAMES, BLOCK_OUTPUTS
+from training.graph_builder import GraphBuilder
+from training.model import BANDS, FIRST_KERNEL, SECOND_KERNEL
+from training.quantise import quantised_product, round_weights
+
+if TYPE_CHECKING:
+    import onnx
+    from numpy.typing import NDArray
+
+    from training.model import AcousticNetwork, NetworkConfig
+
+Precision = Literal["float32", "int8"]
+
+STRIDE = 2  # of both convolutions
+NORM_EPSILON = 1e-5  # PyTorch's default
+KEPT_IN_FLOAT: frozenset[str] = frozenset()  # products that the int8 form leaves in float32
+
+
+def write_graph(network: AcousticNetwork, path: str | Path, precision: Precision) -> None:
+    """Write the network's step as an ONNX file; the same weights give the same bytes.
+
+    Args:
+        network: its weights are rounded to float16 on the way; the network itself is left alone.
+        path: the file, replaced if it exists.
+        precision: `float32` (weights stored in float16, each named `weights.` and its key in the
+            state dict) or `int8`.
+
+    Raises:
+        BundleError: a weight does not fit into float16.
+    """
+    weights = round_weights(network.state_dict())
+    model = StepGraph(network.config, weights, precision).build()
+    Path(path).write_bytes(model.SerializeToString(deterministic=True))
+
+
+class StepGraph:
+    """Builds the graph of one block for one configuration and one set of weights.
+
+    Args:
+        config: shape of the network.
+        weights: the state dict in float16.
+        precision: form of the matrix products.
+    """
+
+    def __init__(
+        self, config: NetworkConfig, weights: dict[str, NDArray[np.float16]], precision: Precision
+    ) -> None:
+        self.config = config
+        self.weights = weights
+        self.precision = precision
+        self.graph = GraphBuilder()
+
+    def build(self) -> onnx.ModelProto:
+        """The checked model."""
+        c, graph = self.config, self.graph
+        shapes = {
+            "conv1": (FIRST_KERNEL - STRIDE, BANDS),
+            "conv2": (SECOND_KERNEL - STRIDE, c.front),
+            **dict.fromkeys(("h", "c") if c.cell == "lstm" else ("h",), (c.depth, c.width)),
+            "ahead": (c.look_ahead, c.width),
+        }
+        features = graph.input("features", BLOCK_FRAMES, BANDS)
+        states = {name: graph.input(name, *shape) for name, shape in shapes.items()}
+        rows, after = self._network(features, states)
+        for name, units in c.exported_heads().items():
+            logits = self._affine(rows, f"heads.{name}")
+            log_probs = graph.node("LogSoftmax", logits, axis=-1)
+            framed = graph.reshape(log_probs, -1, BLOCK_OUTPUTS, units)
+            graph.output(f"log_probs.{name}", framed, BLOCK_OUTPUTS, units)
+        for name, shape in shapes.items():
+            graph.output(f"{name}.next", after[name], *shape)
+        return graph.model("acoustic step")
+
+    def _network(self, features: str, states: dict[str, str]) -> tuple[str, dict[str, str]]:
+        """Everything below the heads: rows [N · T, H] and the new states."""
+        after = {}
+        x, after["conv1"] = self._convolution(features, states["conv1"], "conv1", FIRST_KERNEL)
+        x = self.graph.reshape(x, -1, BLOCK_FRAMES // STRIDE, self.config.front)
+        x, after["conv2"] = self._convolution(x, states["conv2"], "conv2", SECOND_KERNEL)
+        x = self._norm(self._affine(x, "project"), "project_norm")
+        ends = []
+        for number in range(self.config.depth):
+            before = {name: self._pick(states[name], number) for name in states.keys() & {"h", "c"}}
+            y, end = self._layer(x, f"layers.{number}", before)
+            x = self.graph.node("Add", x, self._norm(y, f"norms.{number}"))
+            ends.append(end)
+        for name in ends[0]:
+            parts = [self.graph.reshape(end[name], -1, 1, self.config.width) for end in ends]
+            after[name] = self.graph.concat(1, *parts)
+        x, after["ahead"] = self._look_ahead(x, states["ahead"])
+        return x, after
+
+    def _product(self, rows: str, name: str) -> str:
+        """Rows [R, K] times the weight of that name, laid out as `quantise.as_matrix` says."""
+        weight, graph = self.weights[name], self.graph
+        if self.precision == "int8" and name not in KEPT_IN_FLOAT:
+            return quantised_product(graph, rows, weight)
+        # ONNX Runtime evaluates these three once, while loading.
+        matrix = graph.weight(name, weight)
+        matrix = graph.node("Transpose", matrix, perm=list(range(weight.ndim))[::-1])
+        matrix = graph.reshape(matrix, -1, weight.shape[0])
+        return graph.node("MatMul", rows, matrix)
+
+    def _affine(self, rows: str, name: str) -> str:
+        """A linear layer, or a convolution over gathered windows: [R, K] → [R, M]."""
+        product = self._product(rows, f"{name}.weight")
+        return self.graph.node("Add", product, self._vector(f"{name}.bias"))
+
+    def _vector(self, name: str) -> str:
+        return self.graph.weight(name, self.weights[name])
+
+    def _norm(self, rows: str, name: str) -> str:
+        gain, bias = self._vector(f"{name}.weight"), self._vector(f"{name}.bias")
+        return self.graph.node(
+            "LayerNormalization", rows, gain, bias, axis=-1, epsilon=NORM_EPSILON
+        )
+
+    def _pick(self, value: str, index: int) -> str:
+        """[N, D, …] → [N, …]."""
+        return self.graph.node("Gather", value, self.graph.constant(np.array(index)), axis=1)
+
+    def _convolution(self, frames: str, tail: str, name: str, kernel: int) -> tuple[str, str]:
+        """Causal convolution of stride 2 and ReLU over [N, F, K], as one product over its windows.
+
+        Returns:
+            Rows [N · F / 2, C], and the new tail [N, kernel - 2, K].
+        """
+        graph = self.graph
+        taps, channels = kernel, self.weights[f"{name}.weight"].shape[1]
+        count = BLOCK_FRAMES if name == "conv1" else BLOCK_FRAMES // STRIDE
+        joined = graph.concat(1, tail, frames)
+        starts = np.arange(0, count, STRIDE)
+        windows = graph.node(
+            "Gather", joined, graph.constant(starts[:, None] + np.arange(taps)), axis=1
+        )
+        rows = graph.reshape(windows, -1, taps * channels)
+        after = graph.slice(joined, count, count + kernel - STRIDE)
+        return graph.node("Relu", self._affine(rows, name)), after
+
+    def _layer(self, rows: str, name: str, state: dict[str, str]) -> tuple[str, dict[str, str]]:
+        """A recurrent layer over the T frames of rows [N · T, H], one frame after the other.
+
+        Args:
+            rows: its input.
+            name: prefix of its weights.
+            state: `h` (and `c`) before, [N, H] each.
+
+        Returns:
+            Its output [N · T, H], and the state after.
+        """
+        graph, H = self.graph, self.config.width
+        cell = {"rnn": self._rnn, "gru": self._gru, "lstm": self._lstm}[self.config.cell]
+        inputs = self._product(rows, f"{name}.weight_ih_l0")
+        inputs = graph.node("Add", inputs, self._vector(f"{name}.bias_ih_l0"))
+        gates = self.weights[f"{name}.bias_ih_l0"].shape[0]
+        inputs = graph.reshape(inputs, -1, BLOCK_OUTPUTS, gates)
+        outputs = []
+        for frame in range(BLOCK_OUTPUTS):
+            memory = self._product(state["h"], f"{name}.weight_hh_l0")
+            memory = graph.node("Add", memory, self._vector(f"{name}.bias_hh_l0"))
+            state = cell(self._pick(inputs, frame), memory, state)
+            outputs.append(graph.reshape(state["h"], -1, 1, H))
+        return graph.reshape(graph.concat(1, *outputs), -1, H), state
+
+    def _rnn(self, inputs: str, memory: str, _state: dict[str, str]) -> dict[str, str]:
+        """PyTorch's tanh cell."""
+        return {"h": self.graph.node("Tanh", self.graph.node("Add", inputs, memory))}
+
+    def _gru(self, inputs: str, memory: str, state: dict[str, str]) -> dict[str, str]:
+        """PyTorch's GRU: gates r, z, n; the reset gate acts after the product."""
+        node, H = self.graph.node, self.config.width
+        split = self.graph.integers(2 * H, H)
+        gates_in, new_in = self.graph.nodes("Split", [inputs, split], 2, axis=1)
+        gates_h, new_h = self.graph.nodes("Split", [memory, split], 2, axis=1)
+        gates = node("Sigmoid", node("Add", gates_in, gates_h))
+        reset, update = self.graph.nodes("Split", [gates], 2, axis=1, num_outputs=2)
+        new = node("Tanh", node("Add", new_in, node("Mul", reset, new_h)))
+        kept = node("Mul", update, node("Sub", state["h"], new))
+        return {"h": node("Add", new, kept)}
+
+    def _lstm(self, inputs: str, memory: str, state: dict[str, str]) -> dict[str, str]:
+        """PyTorch's LSTM: gates i, f, g, o."""
+        node = self.graph.node
+        gates = node("Add", inputs, memory)
+        i, f, g, o = self.graph.nodes("Split", [gates], 4, axis=1, num_outputs=4)
+        written = node("Mul", node("Sigmoid", i), node("Tanh", g))
+        c = node("Add", node("Mul", node("Sigmoid", f), state["c"]), written)
+        return {"h": node("Mul", node("Sigmoid", o), node("Tanh", c)), "c": c}
+
+    def _look_ahead(self, rows: str, tail: str) -> tuple[str, str]:
+        """Weighted sum over frames t … t + L per channel.
+
+        Args:
+            rows: frames [N · T, H].
+            tail: the L frames before them [N, L, H].
+
+        Returns:
+            Frames that lag by L [N · T, H], and the new tail.
+        """
+        graph, H, L = self.graph, self.config.width, self.config.look_ahead
+        joined = graph.concat(1, tail, graph.reshape(rows, -1, BLOCK_OUTPUTS, H))
+        weights = self._vector("ahead")
+        total = ""
+        for k in range(L + 1):
+            weight = graph.slice(weights, k, k + 1, axis=0)
+            term = graph.node("Mul", graph.slice(joined, k, k + BLOCK_OUTPUTS), weight)
+            total = graph.node("Add", total, term) if total else term
+        after = graph.slice(joined, BLOCK_OUTPUTS, BLOCK_OUTPUTS + L)
+        return graph.reshape(total, -1, H), after
