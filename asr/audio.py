@@ -1,0 +1,291 @@
+"""Audio files and raw sample formats to float32 mono, at the rate they have.
+
+Files are whatever libsndfile reads: wav, flac, ogg, opus, mp3, aiff, au, caf, w64, rf64. Channels
+are averaged. Samples that are not finite are left alone: the recogniser replaces and counts them.
+
+Rules:
+
+* A file that holds less than it promises is refused, never read in part: its end is missing, and a
+  transcript that silently lacks the end is worse than none. The promise is the size in the header
+  (wav, aiff, au, w64, rf64, flac, mp3 with a Xing or Info tag) or the end page of an Ogg stream.
+  Sizes that writers to a pipe leave (2 GiB and more) promise nothing; nor does an mp3 without a
+  tag. A header of no samples before kilobytes of data was never completed: it is refused, too.
+* A recording without a sample is a recording: it is read, and its transcript is empty. A file
+  without a byte is no recording: it is refused.
+* Input that cannot seek (a pipe) is read into memory first.
+
+Sizes: n samples per channel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.errors import AudioError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Samples = NDArray[np.float32]
+Source = str | os.PathLike[str] | IO[bytes]
+
+READABLE = "wav, flac, ogg, opus, mp3, aiff, au, caf, w64 or rf64"
+
+_HEAD = 1 << 16  # bytes at either end of a file in which to look for marks
+_UNKNOWN_SIZE = 0x7FFFF000  # from here on a chunk size is a pipe's "until the end"
+_XING = re.compile(rb"(Xing|Info)\x00\x00\x00[\x01-\x0f]")
+_SHORTER = re.compile(
+    r"^\s*(?:data|SSND|Data Size|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE
+)
+_RF64 = re.compile(r"Calculated frame count (\d+) does not match value from 'ds64' chunk of (\d+)")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Audio:
+    """A recording, or a piece of one.
+
+    Attributes:
+        samples: float32 [n], the mean over the channels, nominally in [-1, 1].
+        sample_rate: samples per second.
+        channels: number of channels that were averaged.
+    """
+
+    samples: Samples
+    sample_rate: int
+    channels: int
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return len(self.samples) / self.sample_rate
+
+
+def read(source: Source) -> Audio:
+    """Read a whole recording.
+
+    Args:
+        source: a path, or a binary file object, which is read from where it stands.
+
+    Raises:
+        AudioError: the source is missing, may not be read, is not audio, or is cut off or damaged.
+    """
+    pieces = list(blocks(source, seconds=60.0))
+    samples = np.concatenate([piece.samples for piece in pieces])
+    return Audio(samples, pieces[0].sample_rate, pieces[0].channels)
+
+
+def blocks(source: Source, seconds: float = 1.0) -> Iterator[Audio]:
+    """Read a recording in pieces, so that hours of it never lie in memory.
+
+    Joined, the pieces are bit for bit what `read` gives. A cut that the header reveals is told
+    before the first piece; damage that only decoding reveals, when it is met.
+
+    Args:
+        source: as in `read`.
+        seconds: length of a piece, > 0; the last one is shorter.
+
+    Yields:
+        At least one piece; exactly one, without samples, for a recording of zero length.
+
+    Raises:
+        AudioError: as in `read`.
+    """
+    name = _name(source)
+    with _opened(source, name) as (file, head, tail), _decoder(file, head, name) as sound:
+        promised = _promise(sound, head, tail, name)
+        size = max(1, round(seconds * sound.samplerate))
+        found = 0
+        while True:
+            part = _decode(sound, size, head, name, found)
+            found += len(part)
+            if len(part) or not found:
+                yield Audio(_mono(part), sound.samplerate, sound.channels)
+            if len(part) < size:
+                break
+        if found < promised:
+            raise _cut(name, f"its header promises {promised} samples, {found} could be decoded")
+
+
+def from_s16le(data: bytes) -> Samples:
+    """Signed 16-bit little-endian samples as float32 in [-1, 1): value / 32768, exact.
+
+    Raises:
+        AudioError: the number of bytes is odd.
+    """
+    return _from_pcm(data, "<i2", "s16le").astype(np.float32) / np.float32(32768)
+
+
+def to_s16le(samples: Samples) -> bytes:
+    """Float32 samples [n] as signed 16-bit little-endian: the nearest step, limited to the range.
+
+    `from_s16le` and back changes nothing. What is not a number becomes zero.
+    """
+    scaled = np.where(np.isnan(samples), 0, samples).astype(np.float64) * 32768
+    return np.clip(np.rint(scaled), -32768, 32767).astype("<i2").tobytes()
+
+
+def from_f32le(data: bytes) -> Samples:
+    """32-bit little-endian floats as they are.
+
+    Raises:
+        AudioError: the number of bytes is not a multiple of four.
+    """
+    return _from_pcm(data, "<f4", "f32le").astype(np.float32)
+
+
+def to_f32le(samples: Samples) -> bytes:
+    """Float32 samples [n] as 32-bit little-endian floats; `from_f32le` reads them back exactly."""
+    return samples.astype("<f4").tobytes()
+
+
+def _from_pcm(data: bytes, dtype: str, name: str) -> NDArray[Any]:
+    width = np.dtype(dtype).itemsize
+    if len(data) % width:
+        raise AudioError(
+            f"{len(data)} bytes of {name}: not a multiple of {width}; "
+            "send whole samples, and check the encoding"
+        )
+    return np.frombuffer(data, dtype)
+
+
+def _mono(samples: Samples) -> Samples:
+    """Mean over channels [n, C] → [n], channel after channel, so that n cannot change a bit."""
+    total = samples[:, 0].copy()
+    for channel in range(1, samples.shape[1]):
+        total += samples[:, channel]
+    return total if samples.shape[1] == 1 else total / np.float32(samples.shape[1])
+
+
+def _name(source: Source) -> str:
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else "audio stream"
+
+
+@contextlib.contextmanager
+def _opened(source: Source, name: str) -> Iterator[tuple[IO[bytes], bytes, bytes]]:
+    """A seekable file that stands where the audio begins, its first bytes and its last ones."""
+    try:
+        with contextlib.ExitStack() as stack:
+            if isinstance(source, str | os.PathLike):
+                file: IO[bytes] = stack.enter_context(Path(source).open("rb"))
+            else:
+                file = source
+            if not file.seekable() or file.tell():
+                file = io.BytesIO(file.read())
+            head = file.read(_HEAD)
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - _HEAD))
+            tail = file.read(_HEAD)
+            file.seek(0)
+            if not head:
+                raise AudioError(f"{name}: the file is empty (0 bytes); record or copy it again")
+            yield file, head, tail
+    except FileNotFoundError:
+        raise AudioError(f"{name}: no such file; check the path") from None
+    except IsADirectoryError:
+        raise AudioError(f"{name}: is a directory; name the audio files in it") from None
+    except PermissionError:
+        raise AudioError(f"{name}: no permission to read it; see chmod") from None
+    except OSError as error:
+        raise AudioError(f"{name}: cannot be read ({error.strerror or error})") from None
+
+
+@contextlib.contextmanager
+def _decoder(file: IO[bytes], head: bytes, name: str) -> Iterator[Any]:
+    import soundfile
+
+    class Forward(soundfile.SoundFile):  # type: ignore[misc]
+        """soundfile seeks after every read, which upsets mp3's bit reservoir; this one does not."""
+
+        def seekable(self) -> bool:
+            return False
+
+    try:
+        with _quiet(head):
+            sound = Forward(file)
+    except (soundfile.SoundFileError, TypeError, ValueError) as error:
+        # TypeError: libsndfile saw raw data, which has no header to tell its rate
+        reason = getattr(error, "error_string", "").strip().rstrip(".") or "no known header"
+        raise AudioError(
+            f"{name}: not audio that can be read ({reason}); it must be {READABLE}: "
+            "convert it with ffmpeg, or say --raw RATE if it is raw 16-bit PCM"
+        ) from None
+    with sound:
+        yield sound
+
+
+def _decode(sound: Any, size: int, head: bytes, name: str, found: int) -> Samples:
+    """The next samples [n, C], n ≤ size; fewer than size only at the end."""
+    import soundfile
+
+    try:
+        with _quiet(head):
+            part: Samples = sound.read(size, dtype="float32", always_2d=True)
+    except soundfile.SoundFileError as error:
+        reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
+        raise _cut(
+            name, f"decoding fails between sample {found} and {found + size}: {reason}"
+        ) from None
+    return part
+
+
+def _promise(sound: Any, head: bytes, tail: bytes, name: str) -> int:
+    """Samples per channel that the header promises, 0 where it promises none.
+
+    libsndfile quietly shortens chunks to what is there, and says so only in its log.
+    """
+    for promised, present in _SHORTER.findall(sound.extra_info):
+        if int(present) < int(promised) < _UNKNOWN_SIZE:
+            raise _cut(name, f"its header promises {promised} bytes, {present} are there")
+    if match := _RF64.search(sound.extra_info):
+        present, promised = match.groups()
+        if int(present) < int(promised):
+            raise _cut(name, f"its header promises {promised} samples, {present} are there")
+    if not sound.frames and len(head) >= 4096:
+        raise _cut(name, "its header promises no samples, though data follows it")
+    if sound.format == "OGG":
+        page = tail[max(0, tail.rfind(b"OggS")) :]  # RFC 3533, section 6
+        size = 27 + page[26] + sum(page[27 : 27 + page[26]]) if len(page) >= 27 else 27
+        if len(page) < size or not page[5] & 4:
+            raise _cut(name, "its Ogg stream has no whole end page")
+    if sound.format == "MP3" and not _XING.search(head):
+        return 0
+    return int(sound.frames)
+
+
+def _cut(name: str, facts: str) -> AudioError:
+    return AudioError(
+        f"{name}: cut off or damaged: {facts}; copy it again, or keep what is there with "
+        "ffmpeg -i IN OUT.wav"
+    )
+
+
+@contextlib.contextmanager
+def _quiet(head: bytes) -> Iterator[None]:
+    """Keep libmpg123, which writes its notes straight to file descriptor 2, from doing so.
+
+    Only for MPEG audio and only during a call into libsndfile, since the descriptor is everybody's.
+    """
+    mpeg = head.startswith(b"ID3") or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0)
+    if not mpeg:
+        yield
+        return
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
