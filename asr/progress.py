@@ -1,0 +1,230 @@
+"""One stream on its way from a state to the next, block by block. Lives within one call.
+
+Everything that happens to a stream depends on its blocks alone, never on how audio was cut into
+calls: which blocks are silent, which frames they give, which events follow.
+
+Sizes: V units of the decoded head, L the network's look-ahead in output frames.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from asr.acoustic import BLOCK_OUTPUTS
+from asr.endpoint import MAX_WORDS, closing_reason
+from asr.errors import StateError
+from asr.features import (
+    BLOCK_SAMPLES,
+    BLOCK_SUPPORT,
+    FRAME_SAMPLES,
+    blocks_for,
+    check_samples,
+    output_frames,
+)
+from asr.state import State
+from asr.transcript import Event, Final, Partial, Word
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from asr.acoustic import AcousticState, Array
+    from asr.decoding import DecodedWord
+
+# From the 20th silent block in a row on (1.5 s) the network is not stepped and says blank. With the
+# 12 blank frames after which a word is complete that makes 2 s, from which on more silence of whole
+# blocks changes no word, whatever the network would have said.
+SILENT_STEPS = 19
+LOUDEST = 1e6  # audio lies in ±1; beyond this float32 energies would overflow
+NEVER = -80.0  # log-probability of what cannot be, kept finite for decoders' arithmetic
+
+
+def blank_rows(units: int) -> Array:
+    """Log-probabilities [2, V] of a block in which there is certainly nothing."""
+    rows = np.full((BLOCK_OUTPUTS, units), NEVER, np.float32)
+    rows[:, 0] = 0.0
+    return rows
+
+
+def repair(samples: Array) -> tuple[Array, int]:
+    """The samples with zero for what is no audio (not finite or beyond ±1e6), and how many.
+
+    Raises:
+        AudioError: `samples` is not float32 [n].
+    """
+    check_samples(samples)
+    good = np.abs(samples) <= LOUDEST
+    bad = len(samples) - int(np.count_nonzero(good))
+    return (np.where(good, samples, np.float32(0)), bad) if bad else (samples, 0)
+
+
+class Progress:
+    """A stream within one call of the recogniser: a state's fields that may be written to.
+
+    Attributes:
+        acoustic: state of the network.
+        events: what has happened in this call.
+    """
+
+    def __init__(self, state: State, blank: Array, look_ahead: int) -> None:
+        """Begin at a state, which stays as it is.
+
+        Args:
+            state: of a stream that is not finished.
+            blank: as `blank_rows` makes it.
+            look_ahead: L.
+
+        Raises:
+            StateError: the stream is finished.
+        """
+        if state.finished:
+            raise StateError("this stream is finished and takes no more audio; start another one")
+        self.acoustic: AcousticState = state.acoustic
+        self.events: list[Event] = []
+        self._before = state
+        self._blank = blank
+        self._look_ahead = look_ahead
+        self._codec = state.codec
+        self._decoder = state.decoder
+        self._pool = state.waiting  # samples at hand
+        self._offset = 0  # where in them the next block begins
+        self._samples = state.samples
+        self._repaired = state.repaired
+        self._words = state.words
+        self._shown = state.shown
+        self._blocks = state.blocks
+        self._first_block = state.first_block
+        self._silent_blocks = state.silent_blocks
+        self._segment = state.segment
+        self._frames: int | None = None  # of the whole stream, known at its end
+
+    def take_in(self, samples: Array) -> None:
+        """Append arriving samples, float32 [n]; AudioError if they are anything else."""
+        samples, bad = repair(samples)
+        self._pool = np.concatenate((self._pool, samples))  # a copy, even of nothing and samples
+        self._samples += len(samples)
+        self._repaired += bad
+
+    def end(self) -> None:
+        """Append the digital silence under which the last output frames come out."""
+        self._frames = output_frames(self._samples)
+        missing = blocks_for(self._frames, self._look_ahead) - self._blocks
+        length = (missing - 1) * BLOCK_SAMPLES + BLOCK_SUPPORT if missing > 0 else 0
+        pool = np.zeros(length, np.float32)
+        used = min(length, len(self._pool))  # the very last samples may lie under no frame
+        pool[:used] = self._pool[:used]
+        self._pool = pool
+
+    def ready(self) -> bool:
+        """Whether all samples of the next block are there."""
+        return len(self._pool) - self._offset >= BLOCK_SUPPORT
+
+    def block(self) -> Array:
+        """The samples of the next block [1520]; to be asked only when it is `ready`."""
+        return self._pool[self._offset : self._offset + BLOCK_SUPPORT]
+
+    def pass_silence(self) -> bool:
+        """Pass over the next block if its silence needs no network; whether that was so."""
+        if self.block().any():
+            self._silent_blocks = 0
+        else:
+            self._silent_blocks = min(self._silent_blocks, SILENT_STEPS) + 1
+            if self._first_block < 0 or self._silent_blocks > SILENT_STEPS:
+                self._decode(self._blank)
+                return True
+        if self._first_block < 0:
+            self._first_block = self._blocks
+        return False
+
+    def take(self, log_probs: Array, acoustic: AcousticState) -> None:
+        """Take in what the network made of the next block: log-probabilities [2, V] and state."""
+        self.acoustic = acoustic
+        # Frames before the first block that was stepped come out of an empty look-ahead.
+        early = BLOCK_OUTPUTS * (self._first_block - self._blocks) + self._look_ahead
+        if early > 0:
+            log_probs = np.concatenate((self._blank[:early], log_probs[early:]))
+        self._decode(log_probs)
+
+    def close(self) -> None:
+        """Close the last segment, when all blocks of a stream that has ended are done."""
+        self._add(self._codec.finish(self._decoder))
+        while len(self._words) > MAX_WORDS:
+            self._cut("length")
+        if self._words:
+            self._cut("finish")
+        self._pool, self._offset = self._pool[:0], 0
+
+    def state(self) -> State:
+        """The state after all that."""
+        return State(
+            self._before.bundle_id,
+            self._before.options,
+            self._pool[self._offset :].copy() if self._offset else self._pool,
+            self.acoustic,
+            self._decoder,
+            self._words,
+            self._shown,
+            self._samples,
+            self._repaired,
+            self._blocks,
+            self._first_block,
+            self._silent_blocks,
+            self._segment,
+            self._frames is not None,
+            codec=self._codec,
+        )
+
+    def _decode(self, log_probs: Array) -> None:
+        """Decode the rows that are frames of this stream; then say what changed."""
+        first = BLOCK_OUTPUTS * self._blocks - self._look_ahead  # frame of the first row
+        stop = BLOCK_OUTPUTS if self._frames is None else self._frames - first
+        self._decoder, committed = self._codec.advance(
+            self._decoder, log_probs[max(0, -first) : stop]
+        )
+        self._blocks += 1
+        self._offset += BLOCK_SAMPLES
+        self._add(committed)
+        self._tell()
+
+    def _add(self, committed: Iterable[DecodedWord]) -> None:
+        """Words with frames become words with samples."""
+        for word in committed:
+            end = min(word.end * FRAME_SAMPLES, self._samples)
+            timed = Word(word.text, word.start * FRAME_SAMPLES, end, word.confidence)
+            self._words = (*self._words, timed)
+
+    def _tell(self) -> None:
+        """The events of the block just done: finals, then at most one partial."""
+        options = self._before.options
+        tentative = self._codec.tentative(self._decoder)
+        silence = self._codec.silence(self._decoder)
+        while reason := closing_reason(
+            len(self._words),
+            open_words=bool(tentative),
+            silent_frames=silence,
+            endpoint_ms=options.endpoint_ms,
+        ):
+            self._cut(reason)
+        if not options.partials:
+            return
+        shown = _text(self._words), _text(tentative)
+        if shown != self._shown:
+            self._shown = shown
+            self.events.append(Partial(self._segment, *shown, self._position()))
+
+    def _cut(self, reason: str) -> None:
+        """Close the open segment behind its last word, or its 100th."""
+        words, self._words = self._words[:MAX_WORDS], self._words[MAX_WORDS:]
+        self.events.append(Final(self._segment, words, reason, self._position()))
+        self._segment += 1
+        self._shown = ("", "")
+
+    def _position(self) -> int:
+        """Samples that the blocks done rest on."""
+        heard = (self._blocks - 1) * BLOCK_SAMPLES + BLOCK_SUPPORT
+        return min(heard, self._samples)
+
+
+def _text(words: Iterable[Word | DecodedWord]) -> str:
+    return " ".join(word.text for word in words)

@@ -1,0 +1,320 @@
+"""The recogniser: samples in, words out, everything remembered in a value.
+
+    recognizer = asr.load()
+    state = recognizer.start()
+    state, events = recognizer.step(state, samples)   # any number of them, as often as they come
+    state, events = recognizer.finish(state)
+
+Audio is cut into blocks of one shape, however it arrives; see `docs/architecture.md`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from asr import bundle, progress
+from asr import state as states_module
+from asr.decoding.greedy import GreedyDecoder
+from asr.errors import ConfigError, StateError
+from asr.features import (
+    BLOCK_SUPPORT,
+    FRAME_SAMPLES,
+    SAMPLE_RATE,
+    Normalisation,
+    log_mel_blocks,
+)
+from asr.state import Options, State
+from asr.transcript import Event, Final, Transcript
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from asr.acoustic import AcousticModel, Array
+    from asr.decoding import Decoder
+    from asr.progress import Progress
+
+MAX_BATCH = 64  # streams stepped together: beyond that only memory grows
+DEFAULTS = Options()
+
+
+def load(
+    name_or_path: str | os.PathLike[str] | None = None,
+    *,
+    precision: str = "int8",
+    threads: int = 1,
+) -> Recognizer:
+    """The recogniser of a model bundle, with greedy decoding.
+
+    Args:
+        name_or_path: a shipped model's name or a bundle's folder; None is the default model.
+        precision: `int8` (small and fast) or `float32`.
+        threads: cores for one step, ≥ 1; more than 1 seldom pays.
+
+    Raises:
+        BundleError: the bundle is missing, damaged, partial or of another version.
+        ConfigError: `threads` is below 1.
+    """
+    from asr.onnx_backend import OnnxModel
+
+    if threads < 1:
+        raise ConfigError(f"threads is {threads}; it must be 1 or more")
+    found = bundle.read(bundle.find(name_or_path))
+    about = found.description
+    settings = about.acoustic
+    acoustic = OnnxModel(
+        found.acoustic_file(precision), settings.heads, settings.look_ahead, threads
+    )
+    head = next(iter(settings.heads))
+    normalisation = Normalisation(
+        np.array(about.features.mean, np.float32), np.array(about.features.deviation, np.float32)
+    )
+    decoder = GreedyDecoder(found.units[head], head)
+    return Recognizer(acoustic, decoder, normalisation, bundle_id=found.id, name=about.name)
+
+
+class Recognizer:
+    """Streaming speech recognition over a network and a decoder. Holds nothing of any stream.
+
+    Attributes:
+        bundle_id: stands for everything that can change a result; saved states are bound to it.
+        name: of the model.
+        acoustic: the network.
+        decoder: makes words of its log-probabilities.
+        look_ahead_samples: the words of an output frame need no sample beyond so many after its
+            end: the network's look-ahead, the rest of the block and of the window.
+    """
+
+    def __init__(
+        self,
+        acoustic: AcousticModel,
+        decoder: Decoder,
+        normalisation: Normalisation,
+        *,
+        bundle_id: str,
+        name: str = "",
+    ) -> None:
+        """Put a recogniser together; `asr.load` does it for a bundle.
+
+        Raises:
+            ConfigError: the network has no head of the name that the decoder wants.
+        """
+        if decoder.head not in acoustic.heads:
+            raise ConfigError(
+                f"the decoder wants head {decoder.head!r}; the network has "
+                f"{', '.join(acoustic.heads)}"
+            )
+        self.acoustic = acoustic
+        self.decoder = decoder
+        self.bundle_id = bundle_id
+        self.name = name
+        # Frame t comes out of block (t + L) // 2, whose samples end before 640 (t + L) + 1520.
+        self.look_ahead_samples = FRAME_SAMPLES * (acoustic.look_ahead - 1) + BLOCK_SUPPORT
+        self._normalisation = normalisation
+        self._blank = progress.blank_rows(acoustic.heads[decoder.head])
+        self._initial = acoustic.initial()
+
+    def start(self, options: Options = DEFAULTS) -> State:
+        """The state of a stream before its first sample."""
+        return State(
+            self.bundle_id,
+            options,
+            np.zeros(0, np.float32),
+            self._initial,
+            self.decoder.start(),
+            codec=self.decoder,
+        )
+
+    def step(self, state: State, samples: Array) -> tuple[State, list[Event]]:
+        """Take in samples and tell what follows from them.
+
+        Args:
+            state: of the stream so far; it stays as it is and may be used again.
+            samples: float32 [n] in [-1, 1], 16 kHz mono, n ≥ 0. What is no audio (not finite or
+                beyond ±1e6) is replaced by zero and counted in `State.repaired`.
+
+        Returns:
+            The new state, and the events in order: those of each block that became complete.
+
+        Raises:
+            AudioError: `samples` has another type or shape.
+            StateError: the stream is finished, or belongs to another model.
+        """
+        return self.step_many([state], [samples])[0]
+
+    def step_many(
+        self, states: Sequence[State], samples: Sequence[Array]
+    ) -> list[tuple[State, list[Event]]]:
+        """Take in samples of many streams at once; each gets what `step` would give it alone.
+
+        Args:
+            states: of N streams.
+            samples: what arrived for each; lengths may differ and be 0.
+
+        Raises:
+            AudioError: samples of another type or shape; then no stream has moved.
+            StateError: a stream is finished, or belongs to another model.
+            ValueError: there are more states than samples, or fewer.
+        """
+        streams = []
+        for state, arrived in zip(states, samples, strict=True):
+            streams.append(self._open(state))
+            streams[-1].take_in(arrived)
+        self._advance(streams)
+        return [(stream.state(), stream.events) for stream in streams]
+
+    def finish(self, state: State) -> tuple[State, list[Event]]:
+        """End a stream: the events of its last frames, and the final of its open segment.
+
+        Returns:
+            A state that takes no more audio, and the events.
+
+        Raises:
+            StateError: the stream is finished already, or belongs to another model.
+        """
+        return self.finish_many([state])[0]
+
+    def finish_many(self, states: Sequence[State]) -> list[tuple[State, list[Event]]]:
+        """End many streams at once; each gets what `finish` would give it alone."""
+        streams = [self._open(state) for state in states]
+        for stream in streams:
+            stream.end()
+        self._advance(streams)
+        for stream in streams:
+            stream.close()
+        return [(stream.state(), stream.events) for stream in streams]
+
+    def flush(self, state: State) -> list[Event]:
+        """What `finish` would say if the audio ended here. The stream goes on as if never asked."""
+        return self.finish(state)[1]
+
+    def restore(self, saved: bytes) -> State:
+        """The state that `State.dump` wrote, in this or any other process.
+
+        Raises:
+            StateError: the bytes are damaged, of another version or of another model.
+        """
+        return states_module.restore(
+            saved, self.bundle_id, self.decoder, self._initial, BLOCK_SUPPORT
+        )
+
+    def stream(self, options: Options = DEFAULTS) -> Stream:
+        """A stream that keeps its own state, for scripts."""
+        return Stream(self, self.start(options))
+
+    def transcribe(
+        self, source: str | os.PathLike[str] | Array, options: Options = DEFAULTS
+    ) -> Transcript:
+        """The transcript of a recording.
+
+        Args:
+            source: a file of any rate and channel count, or samples at 16 kHz, float32 [n].
+            options: `partials` plays no part.
+
+        Returns:
+            Segments with times in samples of the recording at its own rate.
+
+        Raises:
+            AudioError: the file cannot be read, or the samples are of another type or shape.
+        """
+        stream = self.stream(replace(options, partials=False))
+        if isinstance(source, np.ndarray):
+            return Transcript(
+                tuple(_finals([*stream.feed(source), *stream.finish()])), SAMPLE_RATE, len(source)
+            )
+        from asr import audio, resampling
+
+        finals: list[Final] = []
+        converter: resampling.ResamplerState | None = None
+        for piece in audio.blocks(source):
+            converter = converter or resampling.start(piece.sample_rate)
+            converter, samples = resampling.step(converter, piece.samples)
+            finals += _finals(stream.feed(samples))
+        assert converter is not None  # noqa: S101  # a file has at least one piece
+        finals += _finals([*stream.feed(resampling.finish(converter)[1]), *stream.finish()])
+        rate, length = converter.rate, converter.received
+        segments = tuple(at_rate(final, rate, length) for final in finals)
+        return Transcript(segments, rate, length)
+
+    def _open(self, state: State) -> Progress:
+        if state.bundle_id != self.bundle_id:
+            raise StateError(
+                f"this stream belongs to model {state.bundle_id[:12]}…, not to "
+                f"{self.bundle_id[:12]}…"
+            )
+        return progress.Progress(state, self._blank, self.acoustic.look_ahead)
+
+    def _advance(self, streams: Iterable[Progress]) -> None:
+        """Do all blocks that are ready, those of all streams together round by round."""
+        ready = [stream for stream in streams if stream.ready()]
+        while ready:
+            stepping = [stream for stream in ready if not stream.pass_silence()]
+            for first in range(0, len(stepping), MAX_BATCH):
+                self._step_blocks(stepping[first : first + MAX_BATCH])
+            ready = [stream for stream in ready if stream.ready()]
+
+    def _step_blocks(self, streams: list[Progress]) -> None:
+        """Step the network over one block of each stream."""
+        features = self._normalisation(log_mel_blocks(np.stack([s.block() for s in streams])))
+        outputs, after = self.acoustic.step(features, [stream.acoustic for stream in streams])
+        log_probs = outputs[self.decoder.head]
+        for number, stream in enumerate(streams):
+            stream.take(log_probs[number], after[number])
+
+
+class Stream:
+    """One stream with its state inside, for scripts. Servers keep the states themselves.
+
+    Attributes:
+        state: the stream so far; may be saved with `state.dump()`, or replaced by a restored one.
+    """
+
+    def __init__(self, recognizer: Recognizer, state: State) -> None:
+        self.state = state
+        self._recognizer = recognizer
+
+    def feed(self, samples: Array) -> list[Event]:
+        """Take in samples, float32 [n] at 16 kHz, and tell what follows; see `Recognizer.step`."""
+        self.state, events = self._recognizer.step(self.state, samples)
+        return events
+
+    def flush(self) -> list[Event]:
+        """What `finish` would say now; the stream goes on as if never asked."""
+        return self._recognizer.flush(self.state)
+
+    def finish(self) -> list[Event]:
+        """End the stream: the last events. Afterwards it takes no more audio."""
+        self.state, events = self._recognizer.finish(self.state)
+        return events
+
+
+def at_rate(final: Final, rate: int, length: int) -> Final:
+    """A final whose times count samples at 16 kHz, with times in samples of the input instead.
+
+    Args:
+        final: from a stream whose input was converted to 16 kHz.
+        rate: samples per second of the input.
+        length: samples of the input so far, > 0: no time lies beyond.
+
+    Returns:
+        The final with each time t at round(t · rate / 16000); words keep at least one sample.
+    """
+    from asr.resampling import input_position
+
+    def times(start: int, end: int) -> tuple[int, int]:
+        first = input_position(start, rate, length - 1)
+        return first, max(first + 1, input_position(end, rate, length))
+
+    words = []
+    for word in final.words:
+        start, end = times(word.start, word.end)
+        words.append(replace(word, start=start, end=end))
+    position = input_position(final.position, rate, length)
+    return replace(final, words=tuple(words), position=position)
+
+
+def _finals(events: Iterable[Event]) -> Iterator[Final]:
+    return (event for event in events if isinstance(event, Final))

@@ -1,0 +1,192 @@
+"""Everything a stream remembers, as one frozen value, and the bytes it is saved in.
+
+Saved form, little-endian: the magic `asr-state`, a byte for the version, the length of the head
+(4 bytes), the head (JSON in UTF-8), the arrays as raw float32 one after another, and the SHA-256 of
+all before it. Floats in the head are written so that they are read back exactly. Nothing is
+unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asr.errors import ConfigError, StateError
+from asr.transcript import Word
+
+if TYPE_CHECKING:
+    from asr.acoustic import AcousticState, Array
+    from asr.decoding import Decoder
+
+MAGIC = b"asr-state"
+VERSION = 1
+_START = struct.Struct(f"<{len(MAGIC)}sBI")
+_CHECKSUM_BYTES = hashlib.sha256().digest_size
+MIN_ENDPOINT_MS = 480  # a word is committed after that pause at the earliest
+MAX_ENDPOINT_MS = 60_000
+_COUNTERS = ("samples", "repaired", "blocks", "first_block", "silent_blocks", "segment")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a stream's listener wants.
+
+    Attributes:
+        endpoint_ms: the pause that ends a segment, 480 … 60000 ms.
+        partials: whether `Partial` events are wanted.
+    """
+
+    endpoint_ms: int = 800
+    partials: bool = True
+
+    def __post_init__(self) -> None:
+        if type(self.endpoint_ms) is not int or not (
+            MIN_ENDPOINT_MS <= self.endpoint_ms <= MAX_ENDPOINT_MS
+        ):
+            raise ConfigError(
+                f"endpoint_ms is {self.endpoint_ms!r}; it must be an integer in "
+                f"{MIN_ENDPOINT_MS} … {MAX_ENDPOINT_MS}"
+            )
+        if type(self.partials) is not bool:
+            raise ConfigError(f"partials is {self.partials!r}; it must be true or false")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """What one stream remembers between two steps. Its arrays are never written to.
+
+    Attributes:
+        bundle_id: the model that it belongs to.
+        options: what the listener wants.
+        waiting: samples not yet done with, float32 [less than 1,520].
+        acoustic: state of the network.
+        decoder: state of the decoder.
+        words: committed words of the open segment, at most 99.
+        shown: `stable` and `tentative` of the last partial; empty in a new segment.
+        samples: samples taken in so far.
+        repaired: how many of them were no audio (not finite, or beyond ±1e6) and became zero.
+        blocks: blocks done.
+        first_block: the first block that was not silent, -1 before it.
+        silent_blocks: silent blocks in a row at the end; counted up to where counting matters.
+        segment: number of the open segment.
+        finished: whether the audio has ended; then no more is taken.
+        codec: the decoder that can write `decoder` down. Shared, and no part of the value.
+    """
+
+    bundle_id: str
+    options: Options
+    waiting: Array
+    acoustic: AcousticState
+    decoder: Any
+    words: tuple[Word, ...] = ()
+    shown: tuple[str, str] = ("", "")
+    samples: int = 0
+    repaired: int = 0
+    blocks: int = 0
+    first_block: int = -1
+    silent_blocks: int = 0
+    segment: int = 0
+    finished: bool = False
+    codec: Decoder = field(kw_only=True, repr=False)
+
+    def dump(self) -> bytes:
+        """The state as bytes for `Recognizer.restore`; equal bytes mean equal states."""
+        arrays = [np.ascontiguousarray(a, "<f4") for a in (self.waiting, *self.acoustic)]
+        words = [[w.text, w.start, w.end, w.confidence] for w in self.words]
+        head = {
+            "bundle": self.bundle_id,
+            "options": [self.options.endpoint_ms, self.options.partials],
+            "counters": {name: getattr(self, name) for name in _COUNTERS},
+            "finished": self.finished,
+            "shown": self.shown,
+            "words": words,
+            "decoder": self.codec.dump(self.decoder),
+            "shapes": [a.shape for a in arrays],
+        }
+        text = json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode()
+        start = _START.pack(MAGIC, VERSION, len(text))
+        body = b"".join([start, text, *(a.tobytes() for a in arrays)])
+        return body + hashlib.sha256(body).digest()
+
+
+def restore(
+    saved: bytes, bundle_id: str, codec: Decoder, initial: AcousticState, waiting_limit: int
+) -> State:
+    """The state that `State.dump` wrote.
+
+    Args:
+        saved: those bytes.
+        bundle_id: the model that is to go on.
+        codec: its decoder.
+        initial: a state of its network, for the shapes.
+        waiting_limit: waiting samples are fewer than this.
+
+    Raises:
+        StateError: the bytes are damaged, of another version or of another model.
+    """
+    head, data = _open(saved)
+    if head.get("bundle") != bundle_id:
+        raise StateError(
+            f"the saved state belongs to model {str(head.get('bundle'))[:12]}…, not to "
+            f"{bundle_id[:12]}…: restore it with the model that it was made by"
+        )
+    try:
+        waiting, *acoustic = _arrays(head["shapes"], data)
+        endpoint_ms, partials = head["options"]
+        stable, tentative = head["shown"]
+        state = State(
+            bundle_id=bundle_id,
+            options=Options(endpoint_ms, partials),
+            waiting=waiting,
+            acoustic=tuple(acoustic),
+            decoder=codec.restore(head["decoder"]),
+            words=tuple(Word(*word) for word in head["words"]),
+            shown=(stable, tentative),
+            finished=head["finished"],
+            codec=codec,
+            **head["counters"],
+        )
+    except (AttributeError, ConfigError, KeyError, TypeError, ValueError) as error:
+        raise StateError(f"the saved state does not hold a state ({error})") from error
+    if [a.shape for a in acoustic] != [a.shape for a in initial]:
+        raise StateError("the saved state holds arrays of other shapes than the model's")
+    if waiting.ndim != 1 or len(waiting) >= waiting_limit:
+        raise StateError("the saved state holds more waiting samples than a stream can have")
+    return state
+
+
+def _open(saved: bytes) -> tuple[dict[str, Any], memoryview]:
+    """The head and the arrays' bytes of a saved state, once magic, checksum and version fit."""
+    view = memoryview(saved)
+    if len(view) < _START.size + _CHECKSUM_BYTES:
+        raise StateError(f"the saved state is cut off: it has {len(view)} bytes")
+    magic, version, length = _START.unpack_from(view)
+    if magic != MAGIC:
+        raise StateError("these bytes are no saved state: the first ones differ")
+    if version != VERSION:
+        raise StateError(f"the saved state is of version {version}; this program reads {VERSION}")
+    body = view[:-_CHECKSUM_BYTES]
+    if hashlib.sha256(body).digest() != view[-_CHECKSUM_BYTES:]:
+        raise StateError("the saved state is damaged: its checksum does not fit")
+    try:
+        head = json.loads(bytes(body[_START.size : _START.size + length]))
+    except ValueError as error:
+        raise StateError("the saved state has a head that is not JSON") from error
+    if not isinstance(head, dict):
+        raise StateError("the saved state has a head that is not an object")
+    return head, body[_START.size + length :]
+
+
+def _arrays(shapes: list[list[int]], data: memoryview) -> list[Array]:
+    """Arrays of those shapes out of the bytes, read-only; ValueError if they do not fill them."""
+    flat = np.frombuffer(data, "<f4").astype(np.float32)
+    flat.flags.writeable = False
+    ends = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)])
+    if ends[-1] != len(flat):
+        raise ValueError("arrays of another length")
+    return [flat[a:b].reshape(s) for a, b, s in zip(ends, ends[1:], shapes, strict=False)]
