@@ -35,7 +35,6 @@ Precision = Literal["float32", "int8"]
 
 STRIDE = 2  # of both convolutions
 NORM_EPSILON = 1e-5  # PyTorch's default
-KEPT_IN_FLOAT: frozenset[str] = frozenset()  # products that the int8 form leaves in float32
 
 
 def write_graph(network: AcousticNetwork, path: str | Path, precision: Precision) -> None:
@@ -61,7 +60,8 @@ class StepGraph:
     Args:
         config: shape of the network.
         weights: the state dict in float16.
-        precision: form of the matrix products.
+        precision: form of the recurrent layers' matrices; the few weights of front and heads stay
+            in float32, which costs nothing and makes no error.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class StepGraph:
         states = {name: graph.input(name, *shape) for name, shape in shapes.items()}
         rows, after = self._network(features, states)
         for name, units in c.exported_heads().items():
-            logits = self._affine(rows, f"heads.{name}")
+            logits = self._linear(rows, f"heads.{name}")
             log_probs = graph.node("LogSoftmax", logits, axis=-1)
             framed = graph.reshape(log_probs, -1, BLOCK_OUTPUTS, units)
             graph.output(f"log_probs.{name}", framed, BLOCK_OUTPUTS, units)
@@ -95,38 +95,46 @@ class StepGraph:
 
     def _network(self, features: str, states: dict[str, str]) -> tuple[str, dict[str, str]]:
         """Everything below the heads: rows [N · T, H] and the new states."""
-        after = {}
+        after: dict[str, str] = {}
+        memories: list[str] = [name for name in ("h", "c") if name in states]
         x, after["conv1"] = self._convolution(features, states["conv1"], "conv1", FIRST_KERNEL)
         x = self.graph.reshape(x, -1, BLOCK_FRAMES // STRIDE, self.config.front)
         x, after["conv2"] = self._convolution(x, states["conv2"], "conv2", SECOND_KERNEL)
-        x = self._norm(self._affine(x, "project"), "project_norm")
+        x = self._norm(self._linear(x, "project"), "project_norm")
         ends = []
         for number in range(self.config.depth):
-            before = {name: self._pick(states[name], number) for name in states.keys() & {"h", "c"}}
+            before = {name: self._pick(states[name], number) for name in memories}
             y, end = self._layer(x, f"layers.{number}", before)
             x = self.graph.node("Add", x, self._norm(y, f"norms.{number}"))
             ends.append(end)
-        for name in ends[0]:
+        for name in memories:
             parts = [self.graph.reshape(end[name], -1, 1, self.config.width) for end in ends]
             after[name] = self.graph.concat(1, *parts)
         x, after["ahead"] = self._look_ahead(x, states["ahead"])
         return x, after
 
-    def _product(self, rows: str, name: str) -> str:
-        """Rows [R, K] times the weight of that name, laid out as `quantise.as_matrix` says."""
-        weight, graph = self.weights[name], self.graph
-        if self.precision == "int8" and name not in KEPT_IN_FLOAT:
-            return quantised_product(graph, rows, weight)
-        # ONNX Runtime evaluates these three once, while loading.
-        matrix = graph.weight(name, weight)
-        matrix = graph.node("Transpose", matrix, perm=list(range(weight.ndim))[::-1])
-        matrix = graph.reshape(matrix, -1, weight.shape[0])
-        return graph.node("MatMul", rows, matrix)
+    def _affine(self, rows: str, weight_name: str, bias: str = "") -> str:
+        """Rows [R, K] times a weight [M, K] or [M, channels, taps], plus a bias [M] if given.
 
-    def _affine(self, rows: str, name: str) -> str:
-        """A linear layer, or a convolution over gathered windows: [R, K] → [R, M]."""
-        product = self._product(rows, f"{name}.weight")
-        return self.graph.node("Add", product, self._vector(f"{name}.bias"))
+        One Gemm with the weight as it is stored: turned around first, ONNX Runtime would hold every
+        weight twice.
+        """
+        weight = self.weights[weight_name]
+        matrix = self.graph.weight(weight_name, weight)
+        if weight.ndim == 3:  # a convolution: channels of a frame lie next to each other
+            matrix = self.graph.node("Transpose", matrix, perm=[0, 2, 1])
+            matrix = self.graph.reshape(matrix, weight.shape[0], -1)
+        return self.graph.node("Gemm", rows, matrix, *([bias] if bias else []), transB=1)
+
+    def _linear(self, rows: str, name: str) -> str:
+        return self._affine(rows, f"{name}.weight", self._vector(f"{name}.bias"))
+
+    def _recurrent(self, rows: str, weight_name: str, bias: str) -> str:
+        """As `_affine`, in the form of this graph's precision."""
+        if self.precision == "float32":
+            return self._affine(rows, weight_name, bias)
+        product = quantised_product(self.graph, rows, self.weights[weight_name])
+        return self.graph.node("Add", product, bias) if bias else product
 
     def _vector(self, name: str) -> str:
         return self.graph.weight(name, self.weights[name])
@@ -148,16 +156,14 @@ class StepGraph:
             Rows [N · F / 2, C], and the new tail [N, kernel - 2, K].
         """
         graph = self.graph
-        taps, channels = kernel, self.weights[f"{name}.weight"].shape[1]
+        channels = self.weights[f"{name}.weight"].shape[1]
         count = BLOCK_FRAMES if name == "conv1" else BLOCK_FRAMES // STRIDE
         joined = graph.concat(1, tail, frames)
-        starts = np.arange(0, count, STRIDE)
-        windows = graph.node(
-            "Gather", joined, graph.constant(starts[:, None] + np.arange(taps)), axis=1
-        )
-        rows = graph.reshape(windows, -1, taps * channels)
+        taps = graph.constant(np.arange(0, count, STRIDE)[:, None] + np.arange(kernel))
+        windows = graph.node("Gather", joined, taps, axis=1)  # [N, F / 2, kernel, K]
+        rows = graph.reshape(windows, -1, kernel * channels)
         after = graph.slice(joined, count, count + kernel - STRIDE)
-        return graph.node("Relu", self._affine(rows, name)), after
+        return graph.node("Relu", self._linear(rows, name)), after
 
     def _layer(self, rows: str, name: str, state: dict[str, str]) -> tuple[str, dict[str, str]]:
         """A recurrent layer over the T frames of rows [N · T, H], one frame after the other.
@@ -172,14 +178,16 @@ class StepGraph:
         """
         graph, H = self.graph, self.config.width
         cell = {"rnn": self._rnn, "gru": self._gru, "lstm": self._lstm}[self.config.cell]
-        inputs = self._product(rows, f"{name}.weight_ih_l0")
-        inputs = graph.node("Add", inputs, self._vector(f"{name}.bias_ih_l0"))
+        bias = self._vector(f"{name}.bias_ih_l0")
+        memory_bias = self._vector(f"{name}.bias_hh_l0")
+        if self.config.cell != "gru":  # whose reset gate acts on the second bias, too
+            bias, memory_bias = graph.node("Add", bias, memory_bias), ""
+        inputs = self._recurrent(rows, f"{name}.weight_ih_l0", bias)
         gates = self.weights[f"{name}.bias_ih_l0"].shape[0]
         inputs = graph.reshape(inputs, -1, BLOCK_OUTPUTS, gates)
         outputs = []
         for frame in range(BLOCK_OUTPUTS):
-            memory = self._product(state["h"], f"{name}.weight_hh_l0")
-            memory = graph.node("Add", memory, self._vector(f"{name}.bias_hh_l0"))
+            memory = self._recurrent(state["h"], f"{name}.weight_hh_l0", memory_bias)
             state = cell(self._pick(inputs, frame), memory, state)
             outputs.append(graph.reshape(state["h"], -1, 1, H))
         return graph.reshape(graph.concat(1, *outputs), -1, H), state

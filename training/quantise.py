@@ -51,27 +51,19 @@ def round_weights(weights: Mapping[str, Tensor]) -> dict[str, NDArray[np.float16
     return rounded
 
 
-def as_matrix(weight: NDArray[Any]) -> NDArray[Any]:
-    """The weight of a linear layer [M, K] or convolution [M, channels, taps] as a matrix [K, M].
-
-    The rows of a convolution's matrix count taps first, then channels: as frames lie in memory.
-    """
-    return weight.T.reshape(-1, weight.shape[0])
-
-
-def quantise_columns(matrix: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Integers and scales such that integers · scales ≈ matrix.
+def quantise_weight(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Integers and scales such that integers · scales ≈ weight, each output with its own scale.
 
     Args:
-        matrix: weights [K, M].
+        weight: [M, K].
 
     Returns:
-        Integers in ±63 [K, M] and one float32 scale > 0 per column [M]. The error of a weight is at
-        most half its column's scale.
+        Integers in ±63 [M, K] and one float32 scale > 0 per output [M]. No weight is off by more
+        than half its scale.
     """
-    values = matrix.astype(np.float32)
-    scales = np.maximum(np.abs(values).max(0) / WEIGHT_LEVELS, SMALLEST_PEAK).astype(np.float32)
-    levels = np.clip(np.rint(values / scales), -WEIGHT_LEVELS, WEIGHT_LEVELS)
+    values = weight.astype(np.float32)
+    scales = np.maximum(np.abs(values).max(1) / WEIGHT_LEVELS, SMALLEST_PEAK).astype(np.float32)
+    levels = np.clip(np.rint(values / scales[:, None]), -WEIGHT_LEVELS, WEIGHT_LEVELS)
     return levels.astype(np.int8), scales
 
 
@@ -92,18 +84,20 @@ def quantised_rows(graph: GraphBuilder, rows: str) -> tuple[str, str]:
     shifted = graph.node(
         "Add", graph.node("Round", scaled), graph.constant(np.array([ZERO_POINT], np.float32))
     )
-    step = graph.node("Mul", peak, graph.constant(np.array([1 / ACTIVATION_LEVELS], np.float32)))
+    # Not "Mul": ONNX Runtime would fuse two Muls behind MatMulInteger into an operator of its own,
+    # whose arithmetic for one row and for many is not ours to promise.
+    step = graph.node("Div", peak, levels)
     return graph.node("Cast", shifted, to=TensorProto.UINT8), step
 
 
 def quantised_product(graph: GraphBuilder, rows: str, weight: NDArray[Any]) -> str:
-    """Rows times a quantised weight: float32 [R, K] → float32 [R, M].
+    """Rows times a quantised weight [M, K]: float32 [R, K] → float32 [R, M].
 
     The sums are of integers, hence exact: they are the same on every CPU, in any order and company.
     """
-    integers, scales = quantise_columns(as_matrix(weight))
+    integers, scales = quantise_weight(weight)
     levels, step = quantised_rows(graph, rows)
     zero = graph.constant(np.array(ZERO_POINT, np.uint8))
-    sums = graph.node("MatMulInteger", levels, graph.constant(integers), zero)
+    sums = graph.node("MatMulInteger", levels, graph.constant(integers.T), zero)
     sums = graph.node("Mul", graph.node("Cast", sums, to=TensorProto.FLOAT), step)
     return graph.node("Mul", sums, graph.constant(scales))
