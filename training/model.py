@@ -2,22 +2,29 @@
 
 Log-mel frames → two causal convolutions of stride 2 → recurrent layers → look-ahead → CTC heads.
 
-Sizes: B utterances or N streams, F feature frames (10 ms), M = 80 mel bands, T = F / 4 output frames (40 ms),
-H the width of the recurrent layers, C the channels of the front, V units of a head with the blank at 0.
+Sizes: B utterances or N streams, F feature frames (10 ms), M = 80 mel bands, T = F / 4 output
+    frames (40 ms),
+H the width of the recurrent layers, C the channels of the front, V units of a head with the blank
+at 0.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import reduce
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F  # noqa: N812 - PyTorch's custom
 
 from asr.acoustic import BLOCK_FRAMES, SUBSAMPLING
 from asr.errors import ConfigError
 
-CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 BANDS = 80
 FIRST_KERNEL = 5  # output i of the first convolution sees feature frames 2 i - 3 … 2 i + 1
 SECOND_KERNEL = 3  # output t of the second sees outputs 2 t - 1 … 2 t + 1 of the first
@@ -30,7 +37,8 @@ class HeadConfig:
 
     Attributes:
         units: number of units V, the blank included.
-        layer: the recurrent layer it reads, from 1. Heads on the last layer come after the look-ahead
+        layer: the recurrent layer it reads, from 1. Heads on the last layer come after the
+            look-ahead
             and are exported; heads on lower layers help training only.
     """
 
@@ -100,23 +108,24 @@ class AcousticNetwork(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Orthogonal recurrence, forget gates open (Jozefowicz et al. 2015), look-ahead as identity."""
+        """Orthogonal recurrence, open forget gates (Jozefowicz et al. 2015), no look-ahead yet."""
         H = self.config.width
         for layer in self.layers:
-            for part in layer.weight_hh_l0.data.split(H):
+            weights = dict(layer.named_parameters())
+            for part in torch.split(weights["weight_hh_l0"].data, H):
                 nn.init.orthogonal_(part)
-            layer.bias_hh_l0.data.zero_()
-            layer.bias_ih_l0.data.zero_()
+            weights["bias_hh_l0"].data.zero_()
+            weights["bias_ih_l0"].data.zero_()
             if self.config.cell == "lstm":
-                layer.bias_ih_l0.data[H : 2 * H] = 1.0
+                weights["bias_ih_l0"].data[H : 2 * H] = 1.0
         self.ahead.data[0] = 1.0
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         """Logits of every head for whole utterances.
 
         Args:
-            features: normalised log-mel [B, F, 80], F a multiple of 4, padded with silence by at least
-                `look_ahead` output frames where the utterance's last frames matter.
+            features: normalised log-mel [B, F, 80], F a multiple of 4, with at least `look_ahead`
+                output frames of silence behind each utterance.
 
         Returns:
             Logits [B, F / 4, V] by head.
@@ -125,7 +134,7 @@ class AcousticNetwork(nn.Module):
         x = F.relu(self.conv1(x))
         x = F.relu(self.conv2(F.pad(x, (SECOND_KERNEL - 2, 0)))).transpose(1, 2)
         x = self.project_norm(self.project(x))
-        logits = {}
+        logits: dict[str, Tensor] = {}
         for number, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True), 1):
             x = x + self.dropout(norm(layer(x)[0]))
             if number < self.config.depth:
@@ -135,7 +144,7 @@ class AcousticNetwork(nn.Module):
         return {name: logits[name] for name in self.config.heads}
 
     def initial(self, streams: int) -> tuple[Tensor, ...]:
-        """State of N streams before any audio: front tails, h (and c) of the layers, look-ahead tail."""
+        """State of N streams before audio: front tails, h (and c) per layer, look-ahead tail."""
         c, device = self.config, self.ahead.device
 
         def zeros(*shape: int) -> Tensor:
@@ -155,7 +164,8 @@ class AcousticNetwork(nn.Module):
             state: as `initial` or an earlier `step` gave it, stream axis first.
 
         Returns:
-            Log-probabilities [N, 2, V] of the exported heads, for frames `look_ahead` back, and the new state.
+            Log-probabilities [N, 2, V] of the exported heads, for frames `look_ahead` back, and
+            the new state.
         """
         if features.shape[1:] != (BLOCK_FRAMES, BANDS):
             raise ValueError(f"a block is [N, {BLOCK_FRAMES}, {BANDS}], got {list(features.shape)}")
@@ -170,7 +180,7 @@ class AcousticNetwork(nn.Module):
         ends: list[list[Tensor]] = []
         for number, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
             before = [part[None, :, number].contiguous() for part in recurrent]
-            y, end = layer(x, tuple(before) if len(before) == 2 else before[0])  # noqa: PLR2004
+            y, end = layer(x, tuple(before) if len(before) == 2 else before[0])
             ends.append([part[0] for part in (end if isinstance(end, tuple) else (end,))])
             x = x + norm(y)
         after = [torch.stack(parts, 1) for parts in zip(*ends, strict=True)]
@@ -183,7 +193,7 @@ class AcousticNetwork(nn.Module):
     def _look_ahead(self, x: Tensor) -> Tensor:
         """Weighted sum over frames t … t + L per channel: [B, T + L, H] → [B, T, H]."""
         T = x.shape[1] - self.config.look_ahead
-        return sum(weight * x[:, k : k + T] for k, weight in enumerate(self.ahead))  # type: ignore[return-value]
+        return reduce(torch.add, (weight * x[:, k : k + T] for k, weight in enumerate(self.ahead)))
 
     def _read(self, x: Tensor, layer: int) -> dict[str, Tensor]:
         heads = self.config.heads.items()

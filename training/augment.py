@@ -1,0 +1,139 @@
+"""Distortion of training speech: speed, rooms, noise, level, silence; and masks on its features.
+
+Every choice comes from a generator that the caller seeds per utterance and pass, so that a
+resumed run distorts exactly as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from asr.errors import DataError
+
+if TYPE_CHECKING:
+    from training.recipe import Augmentation
+
+RATE = 16000
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Distorted:
+    """Samples after distortion, and where the original's sample s went: to `lead` + s / `speed`."""
+
+    samples: Samples
+    speed: float
+    lead: int
+
+
+class Augmenter:
+    """Distorts samples as a recipe's `[augmentation]` says.
+
+    Raises:
+        DataError: the noise or room recordings cannot be read.
+    """
+
+    def __init__(self, settings: Augmentation) -> None:
+        self.settings = settings
+        self.noises = _noises(Path(settings.noise)) if settings.noise else []
+        self.rooms = _rooms(Path(settings.rooms)) if settings.rooms else []
+
+    def __call__(self, samples: Samples, rng: np.random.Generator) -> Distorted:
+        """Distort samples [n] at 16 kHz."""
+        chosen = self.settings
+        speed = float(rng.uniform(*chosen.speed))
+        if abs(speed - 1) > 1e-3:
+            samples = soxr.resample(samples, RATE * speed, RATE, "LQ")
+        if self.rooms and rng.random() < chosen.room_probability:
+            samples = reverberate(samples, self.rooms[rng.integers(len(self.rooms))])
+        if self.noises and rng.random() < chosen.noise_probability:
+            noise = self.noises[rng.integers(len(self.noises))]
+            samples = add_noise(samples, noise, float(rng.uniform(*chosen.snr_db)), rng)
+        gain = 10 ** (rng.uniform(*chosen.gain_db) / 20)
+        samples = np.clip(samples * np.float32(gain), -1, 1)
+        lead = tail = 0
+        if rng.random() < chosen.silence_probability:
+            lead, tail = (int(n) for n in rng.integers(0, int(chosen.silence * RATE) + 1, 2))
+        return Distorted(np.pad(samples, (lead, tail)).astype(np.float32), speed, lead)
+
+
+def reverberate(samples: Samples, response: Samples) -> Samples:
+    """Samples heard through a room, as loud as before, the direct sound in its old place."""
+    size = 1 << (len(samples) + len(response) - 1).bit_length()
+    spectrum = np.fft.rfft(samples, size) * np.fft.rfft(response, size)
+    wet = np.fft.irfft(spectrum, size)[: len(samples)]
+    level = np.sqrt(np.mean(samples**2) / max(1e-12, float(np.mean(wet**2))))
+    return np.asarray(wet * level, np.float32)
+
+
+def add_noise(samples: Samples, noise: Samples, snr_db: float, rng: np.random.Generator) -> Samples:
+    """Samples with a random stretch of noise (repeated when too short) at a given ratio in dB."""
+    start = int(rng.integers(len(noise)))
+    stretch = np.take(noise, np.arange(start, start + len(samples)), mode="wrap")
+    power, noise_power = float(np.mean(samples**2)), max(1e-12, float(np.mean(stretch**2)))
+    gain = np.sqrt(power / noise_power * 10 ** (-snr_db / 10))
+    return np.asarray(samples + stretch * gain, np.float32)
+
+
+def mask(features: Tensor, frames: int, settings: Augmentation, rng: np.random.Generator) -> None:
+    """SpecAugment masks on normalised features [F, 80], in place, over the first `frames` frames.
+
+    Masked places get 0, the mean (Park et al. 2019, section 2; without time warping).
+    """
+    bands = features.shape[1]
+    for _ in range(settings.frequency_masks):
+        width = int(rng.integers(settings.frequency_mask_bands + 1))
+        start = int(rng.integers(bands - width + 1))
+        features[:, start : start + width] = 0
+    for _ in range(int(frames / 100 * settings.time_masks + rng.random())):
+        width = int(rng.integers(int(settings.time_mask_seconds * 100) + 1))
+        start = int(rng.integers(max(1, frames - width)))
+        features[start : start + width] = 0
+
+
+def _noises(manifest: Path) -> list[Samples]:
+    """Training noises of a manifest; rows whose `split` is not `train` are left out."""
+    try:
+        rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{manifest}: no readable manifest of noise: {error}") from error
+    paths = [manifest.parent / row["audio"] for row in rows if row.get("split") == "train"]
+    noises = [_read(path) for path in paths if "rir" not in path.parts]
+    if not noises:
+        raise DataError(f"{manifest}: no row has the split `train`")
+    return noises
+
+
+def _rooms(folder: Path) -> list[Samples]:
+    paths = sorted(path for path in folder.glob("*") if path.suffix in (".flac", ".wav"))
+    if not paths:
+        raise DataError(f"{folder}: no impulse responses (.flac or .wav) here")
+    rooms = []
+    for path in paths:
+        response = _read(path)
+        direct = int(np.abs(response).argmax())
+        rooms.append(response[direct:] / np.sqrt(np.sum(response**2)))
+    return rooms
+
+
+def _read(path: Path) -> Samples:
+    try:
+        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    return np.asarray(soxr.resample(samples[:, 0], rate, RATE), np.float32)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed PyTorch's generators (dropout, initial weights)."""
+    torch.manual_seed(seed)

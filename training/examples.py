@@ -1,0 +1,133 @@
+"""From numbers of utterances to what the network is trained on: features and labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr.errors import DataError
+from training.augment import Augmenter, Distorted, mask
+from training.data import AudioStore, Faults, Utterance, needed_frames
+from training.losses import UNKNOWN, Labels, frame_labels
+from training.model import frames_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from training.batching import Batch
+    from training.features import LogMel
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """A batch, ready for the network.
+
+    Attributes:
+        features: normalised log-mel [B, F, 80].
+        labels: what it should give.
+        seconds: of audio, without padding.
+    """
+
+    features: Tensor
+    labels: Labels
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the network needs of an example.
+
+    Attributes:
+        look_ahead: output frames of silence behind each utterance.
+        heads: names of the heads.
+        frame_heads: for each head that learns from frames, the number of each phone's unit.
+    """
+
+    look_ahead: int
+    heads: tuple[str, ...]
+    frame_heads: dict[str, dict[str, int]]
+
+
+class ExampleMaker:
+    """Makes examples from batches, distorted by a generator seeded per utterance and pass.
+
+    Args:
+        stores: audio of each source.
+        log_mel: normalised features.
+        augmenter: distortion, or None for none.
+        wanted: what the network needs.
+        seed: of the distortion.
+    """
+
+    def __init__(
+        self,
+        stores: Sequence[AudioStore],
+        log_mel: LogMel,
+        augmenter: Augmenter | None,
+        wanted: Wanted,
+        seed: int,
+    ) -> None:
+        self.stores, self.log_mel, self.augmenter = stores, log_mel, augmenter
+        self.wanted, self.seed = wanted, seed
+        self.faults = Faults()
+
+    def __call__(self, batch: Batch) -> Examples | None:
+        """The examples of a batch without those that cannot be read; None when none can."""
+        store = self.stores[batch.source]
+        kept: list[tuple[Utterance, Distorted, np.random.Generator]] = []
+        for member in batch.members:
+            utterance = store.utterances[member]
+            rng = np.random.default_rng((self.seed, 3, batch.source, batch.rounds, member))
+            try:
+                samples = store.read(member)
+            except DataError as error:
+                self.faults.add("unreadable audio", str(error))
+                continue
+            distorted = self.augmenter(samples, rng) if self.augmenter else Distorted(samples, 1, 0)
+            longest = max(map(needed_frames, utterance.targets.values()))
+            if frames_of(len(distorted.samples)) < longest:
+                self.faults.add("transcript longer than the frames allow", utterance.name)
+                continue
+            kept.append((utterance, distorted, rng))
+        return self._collate(kept) if kept else None
+
+    def _collate(self, kept: list[tuple[Utterance, Distorted, np.random.Generator]]) -> Examples:
+        lengths = [len(distorted.samples) for _, distorted, _ in kept]
+        samples = np.zeros((len(kept), max(lengths)), np.float32)
+        for row, (_, distorted, _) in zip(samples, kept, strict=True):
+            row[: len(distorted.samples)] = distorted.samples
+        frames = [frames_of(length) for length in lengths]
+        features = self.log_mel(
+            torch.from_numpy(samples), 4 * (max(frames) + self.wanted.look_ahead)
+        )
+        if self.augmenter:
+            for row, count, (_, _, rng) in zip(features, frames, kept, strict=True):
+                mask(row, 4 * count, self.augmenter.settings, rng)
+        targets = {
+            h: [target_of(utterance, h) for utterance, _, _ in kept] for h in self.wanted.heads
+        }
+        labels = Labels(torch.tensor(frames), targets, self._frame_targets(kept, max(frames)))
+        return Examples(features, labels, sum(lengths) / 16000)
+
+    def _frame_targets(
+        self, kept: list[tuple[Utterance, Distorted, np.random.Generator]], length: int
+    ) -> dict[str, Tensor]:
+        labels = {}
+        for head, number in self.wanted.frame_heads.items():
+            rows = np.full((len(kept), length), UNKNOWN, np.int64)
+            for row, (utterance, distorted, _) in zip(rows, kept, strict=True):
+                n = len(distorted.samples)
+                known = frame_labels(utterance.phones, number, n, distorted.speed, distorted.lead)
+                row[: len(known)] = known
+            labels[head] = torch.from_numpy(rows)
+        return labels
+
+
+def target_of(utterance: Utterance, head: str) -> Tensor | None:
+    """Unit numbers of an utterance's text for a head, None where the head cannot write it."""
+    target = utterance.targets.get(head)
+    return None if target is None else torch.from_numpy(target)

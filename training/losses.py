@@ -1,0 +1,105 @@
+"""What is minimised: CTC (Graves et al. 2006), and cross-entropy of frames of known times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - PyTorch's custom
+
+from training.model import frames_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+UNKNOWN = -100  # label of a frame that is not counted
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What a batch should give.
+
+    Attributes:
+        frames: output frames of each utterance [B].
+        targets: for each head the unit numbers of each utterance, None where it cannot write the
+            text.
+        frame_targets: for each head that learns from frames the unit of each frame [B, T],
+            `UNKNOWN` where none.
+    """
+
+    frames: Tensor
+    targets: Mapping[str, Sequence[Tensor | None]]
+    frame_targets: Mapping[str, Tensor]
+
+
+def ctc(logits: Tensor, frames: Tensor, targets: Sequence[Tensor | None]) -> Tensor:
+    """CTC loss per unit of the targets.
+
+    Args:
+        logits: [B, T, V], unnormalised, blank at 0.
+        frames: [B] used frames of each row.
+        targets: unit numbers of each row; rows with None do not count.
+
+    Returns:
+        Nats per target unit, summed over rows; a row whose target cannot fit counts as 0.
+    """
+    rows = [row for row, target in enumerate(targets) if target is not None]
+    if not rows:
+        return logits.sum() * 0
+    known = [target for target in targets if target is not None]
+    lengths = torch.tensor([len(target) for target in known])
+    log_probs = logits[rows].float().log_softmax(-1).transpose(0, 1)
+    loss = F.ctc_loss(
+        log_probs,
+        torch.cat(known).to(logits.device),
+        frames[rows],
+        lengths,
+        reduction="sum",
+        zero_infinity=True,
+    )
+    return loss / max(1, int(lengths.sum()))
+
+
+def frame_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy over the frames whose label is known (0 when there is none).
+
+    Args:
+        logits: [B, T', V] with T' ≥ T.
+        labels: [B, T].
+    """
+    if not bool((labels != UNKNOWN).any()):
+        return logits.sum() * 0
+    flat = logits[:, : labels.shape[1]].float().flatten(0, 1)
+    return F.cross_entropy(flat, labels.flatten(), ignore_index=UNKNOWN)
+
+
+def frame_labels(
+    phones: Sequence[tuple[str, int, int]],
+    number: Mapping[str, int],
+    samples: int,
+    speed: float,
+    lead: int,
+) -> NDArray[np.int64]:
+    """The unit that sounds in the middle of each output frame, the blank between phones.
+
+    Args:
+        phones: phone, first sample, last sample + 1 in the undistorted recording; none: all
+            unknown.
+        number: number of each phone's unit.
+        samples: length of the distorted recording.
+        speed: it was played that much faster,
+        lead: and begins with that many samples of silence.
+    """
+    T = frames_of(samples)
+    if not phones:
+        return np.full(T, UNKNOWN, np.int64)
+    labels = np.zeros(T, np.int64)
+    for phone, start, end in phones:
+        first, last = ((lead + position / speed) / 640 for position in (start, end))
+        labels[max(0, round(first)) : max(0, round(last))] = number[phone]
+    return labels
