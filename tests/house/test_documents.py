@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from asr import commands
+from training import recipe
 
 ROOT = Path(__file__).parents[2]
 OURS = [
@@ -15,12 +20,39 @@ OURS = [
     for pattern in ("*.md", "docs/**/*.md", "asr/**/*.md", "examples/*.md", "benchmarks/*.md")
     for path in sorted(ROOT.glob(pattern))
 ]
+SECTIONS = {
+    "At the top of the file": recipe.Recipe,
+    "`[network]`": recipe.Network,
+    "`[heads.NAME]`": recipe.Head,
+    "`[[data]]`": recipe.Source,
+    "`[validation]`": recipe.Validation,
+    "`[batches]`": recipe.Batches,
+    "`[augmentation]`": recipe.Augmentation,
+    "`[optimiser]`": recipe.Optimiser,
+    "`[budget]`": recipe.Budget,
+}
+NESTED = {
+    "network",
+    "heads",
+    "data",
+    "validation",
+    "batches",
+    "augmentation",
+    "optimiser",
+    "budget",
+}
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 
 
 def text_of(name: str) -> str:
     """A document of the checkout."""
     return (ROOT / name).read_text("utf-8")
+
+
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Help is not broken in the middle of an option."""
+    monkeypatch.setenv("COLUMNS", "200")
 
 
 def help_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -54,7 +86,7 @@ def test_every_command_and_option_is_documented(
     document = text_of("docs/commands.md")
     missing = []
     for name in names:
-        known = section(document, f"asr {name}")
+        known = section(document, f"`asr {name}`")
         options = set(OPTION.findall(help_of(capsys, name))) - {"--help"}
         missing += [
             f"asr {name} {option}" for option in sorted(options - set(OPTION.findall(known)))
@@ -71,7 +103,7 @@ def test_no_document_names_an_option_that_is_gone(
     stale = []
     for name in names:
         options = set(OPTION.findall(help_of(capsys, name)))
-        told = OPTION.findall(section(document, f"asr {name}"))
+        told = OPTION.findall(section(document, f"`asr {name}`"))
         stale += [f"asr {name} {option}" for option in told if option not in options]
     assert stale == []
     titles = re.findall(r"^## `asr (\w+)`$", document, re.MULTILINE)
@@ -89,6 +121,30 @@ def test_every_option_has_a_word_of_help(
             if re.fullmatch(r"  (-\w, )?--[\w-]+( \S+)?", line) and not after.startswith("      "):
                 bare.append(f"asr {name}: {line.strip()}")
     assert bare == []
+
+
+def told_default(setting: dataclasses.Field[object]) -> str:
+    """A default as docs/recipes.md writes it, in JSON."""
+    if setting.default_factory is not dataclasses.MISSING:
+        return f"`{json.dumps(setting.default_factory())}`"
+    if setting.default is dataclasses.MISSING:
+        return "required"
+    return "–" if setting.default is None else f"`{json.dumps(setting.default)}`"
+
+
+@pytest.mark.parametrize(("title", "table"), SECTIONS.items(), ids=SECTIONS)
+def test_every_setting_of_a_recipe_is_documented_with_its_default(title: str, table: type) -> None:
+    """A setting that only the source knows is found by nobody, and a wrong default misleads."""
+    settings = [f for f in dataclasses.fields(table) if f.name not in NESTED]
+    wanted = {(f"`{setting.name}`", told_default(setting)) for setting in settings}
+    text = section(text_of("docs/recipes.md"), title)
+    assert set(re.findall(r"^\| (`\w+`) \| (.*?) \| \S", text, re.MULTILINE)) == wanted
+
+
+def test_every_section_of_a_recipe_is_documented() -> None:
+    """A new table in the recipe gets its place in the documents."""
+    assert {f.name for f in dataclasses.fields(recipe.Recipe)} >= NESTED
+    assert len(SECTIONS) == len(NESTED) + 1
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -124,3 +180,15 @@ def test_the_readme_serves_a_reader_with_one_minute() -> None:
     first_screen = "\n".join(text_of("README.md").splitlines()[:40])
     assert "make demo" in first_screen
     assert "make test" in first_screen
+
+
+def test_the_python_of_the_readme_runs() -> None:
+    """A reader will paste it."""
+    blocks = re.findall(r"```python\n(.*?)```", text_of("README.md"), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        done = subprocess.run(
+            [sys.executable, "-c", block], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip()
