@@ -1,7 +1,7 @@
 """The acoustic model as the recogniser sees it: one block of features in, log-probabilities out.
 
-Sizes: N streams, F = 8 feature frames in a block (80 ms), M = 80 mel bands, T = 2 output frames in a
-block (40 ms each), V units with the blank at index 0.
+Sizes: N streams, F = 8 feature frames in a block (80 ms), M = 80 mel bands, T = 2 output frames in
+a block (40 ms each), V units with the blank at index 0.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ class AcousticModel(Protocol):
     """A stateful network that is stepped in blocks of one shape, for one stream or many.
 
     Attributes:
-        look_ahead: output frames by which results lag their input: the step that takes in the features
-            of output frames t and t + 1 gives the log-probabilities of frames t - look_ahead and
-            t + 1 - look_ahead. What comes out for frames below 0 has no meaning and is dropped.
+        look_ahead: output frames by which results lag their input: the step that takes in the
+            features of output frames t and t + 1 gives the log-probabilities of frames
+            t - look_ahead and t + 1 - look_ahead. What comes out for frames below 0 has no meaning
+            and is dropped.
         heads: number of units V of each head by name; the first one is what greedy decoding reads.
     """
 
@@ -46,7 +47,7 @@ class AcousticModel(Protocol):
             states: the state of each stream, as `initial` or an earlier `step` gave it.
 
         Returns:
-            Log-probabilities of each head, float32 [N, 2, V], and the new states. Neither depends on
-            which streams are stepped together (on a CPU to the bit).
+            Log-probabilities of each head, float32 [N, 2, V], and the new states. Neither depends
+            on which streams are stepped together (on a CPU to the bit).
         """
         ...

@@ -1,7 +1,8 @@
 """Every error that a caller of this project may want to handle.
 
-Each message is one line that names the thing, the place and the cure. `asr.Error` catches all of them; a
-mistake of the caller or the peer raises one of these, a bug of ours raises whatever Python raises.
+Each message is one line that names the thing, the place and the cure. `asr.Error` catches all of
+them; a mistake of the caller or the peer raises one of these, a bug of ours raises whatever Python
+raises.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ class ProtocolError(Error):
         super().__init__(message)
         self.code = code
         self.close_code = close_code
+
+
+class ServerError(Error):
+    """A server that cannot be reached, refuses to serve, or goes away."""
 
 
 class StateError(Error):

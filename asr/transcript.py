@@ -49,7 +49,8 @@ class Final:
     Attributes:
         segment: number of the segment, from 0.
         words: at least one word.
-        reason: why it was closed: `endpoint` (a pause), `length` (the bound on a segment) or `finish`.
+        reason: why it was closed: `endpoint` (a pause), `length` (the bound on a segment) or
+            `finish`.
         position: samples of audio that had been heard when it was closed.
     """
 

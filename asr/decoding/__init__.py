@@ -1,16 +1,17 @@
 """From log-probabilities to words: the interface that every decoder has.
 
-Sizes: T frames of 40 ms, V units with the blank at index 0. A unit that begins with `▁` (U+2581) begins a
-word; `▁` alone is the space of a character model.
+Sizes: T frames of 40 ms, V units with the blank at index 0. A unit that begins with `▁` (U+2581)
+begins a word; `▁` alone is the space of a character model.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 BLANK = 0
 WORD_BEGIN = "▁"
@@ -35,37 +36,37 @@ class Decoder(Protocol):
 
     head: str
 
-    def start(self) -> Any:  # noqa: ANN401
+    def start(self) -> Any:
         """The state before the first frame."""
         ...
 
     def advance(
-        self, state: Any, log_probs: NDArray[np.float32]  # noqa: ANN401
+        self, state: Any, log_probs: NDArray[np.float32]
     ) -> tuple[Any, tuple[DecodedWord, ...]]:
         """Take in frames [T, V], T ≥ 0; return the new state and the words committed by them.
 
-        A committed word is never taken back or changed. Whether a word is committed at a frame depends
-        only on the frames up to it.
+        A committed word is never taken back or changed. Whether a word is committed at a frame
+        depends only on the frames up to it.
         """
         ...
 
-    def tentative(self, state: Any) -> tuple[DecodedWord, ...]:  # noqa: ANN401
+    def tentative(self, state: Any) -> tuple[DecodedWord, ...]:
         """The words beyond the committed ones in the best hypothesis. They may still change."""
         ...
 
-    def finish(self, state: Any) -> tuple[DecodedWord, ...]:  # noqa: ANN401
+    def finish(self, state: Any) -> tuple[DecodedWord, ...]:
         """The words that are committed when no more frames come (what `tentative` shows)."""
         ...
 
-    def silence(self, state: Any) -> int:  # noqa: ANN401
+    def silence(self, state: Any) -> int:
         """Frames since the last unit of the best hypothesis ended, 0 while one is sounding."""
         ...
 
-    def dump(self, state: Any) -> dict[str, Any]:  # noqa: ANN401
-        """The state as plain values (int, float, str, list, dict, None) that JSON can hold exactly."""
+    def dump(self, state: Any) -> dict[str, Any]:
+        """The state as plain values (int, float, str, list, dict, None) that JSON holds exactly."""
         ...
 
-    def restore(self, values: dict[str, Any]) -> Any:  # noqa: ANN401
+    def restore(self, values: dict[str, Any]) -> Any:
         """The state that `dump` described.
 
         Raises:
