@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from training.model import AcousticNetwork, NetworkConfig
 
 Precision = Literal["float32", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 
 STRIDE = 2  # of both convolutions
 NORM_EPSILON = 1e-5  # PyTorch's default

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+
+from asr.decoding.greedy import GreedyDecoder
+from asr.errors import BundleError, ConfigError
+from asr.features import Normalisation
+from asr.recognizer import Recognizer
+from training.checkpoint import read_checkpoint
 
 if TYPE_CHECKING:
     from asr.acoustic import AcousticState, Array
@@ -64,3 +72,42 @@ class TorchModel:
 
     def _tensor(self, array: Array) -> torch.Tensor:
         return torch.tensor(array, dtype=torch.float32, device=self.device)
+
+
+def load_checkpoint_recognizer(path: str | Path, device: str = "cpu") -> Recognizer:
+    """The recogniser of a checkpoint, with greedy decoding, run by PyTorch.
+
+    Its `bundle_id` is the SHA-256 of the file: saved states go on with this very checkpoint only.
+
+    Args:
+        path: a `checkpoint.pt` or `best.pt` of a run.
+        device: where the network runs, such as `cpu` or `cuda`.
+
+    Raises:
+        BundleError: the checkpoint is missing, damaged or of another version, or has no head to
+            decode.
+        ConfigError: PyTorch has no such device here.
+    """
+    path = Path(path)
+    checkpoint = read_checkpoint(path)
+    network = checkpoint.build()
+    try:
+        model = TorchModel(network, device)
+    except (RuntimeError, AssertionError) as error:  # PyTorch's ways to lack a device
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device {device!r} cannot be used: {reason}") from error
+    head = next(iter(model.heads), None)
+    if head is None:
+        raise BundleError(f"{path}: no head reads the last layer, so nothing can be decoded")
+    mean, deviation = (
+        np.array(values, np.float32) for values in (checkpoint.mean, checkpoint.deviation)
+    )
+    with path.open("rb") as file:
+        identity = hashlib.file_digest(file, "sha256").hexdigest()
+    return Recognizer(
+        model,
+        GreedyDecoder(checkpoint.units[head], head),
+        Normalisation(mean, deviation),
+        bundle_id=identity,
+        name=path.stem,
+    )

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import torch
 
+import asr
+from asr.errors import ConfigError
 from tests.training.small_networks import random_blocks, small_network
-from training.torch_backend import TorchModel
+from training.checkpoint import Checkpoint, write_checkpoint
+from training.export import Names, export_bundle
+from training.torch_backend import TorchModel, load_checkpoint_recognizer
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 each_cell = pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 
@@ -77,3 +86,40 @@ def test_dropout_is_off_even_if_the_network_was_training() -> None:
     model, features = TorchModel(small_network().train()), random_blocks(1, 1)[0]
     runs = [model.step(features, [model.initial()])[1][0] for _ in range(2)]
     assert all(map(np.array_equal, *runs))
+
+
+def test_a_checkpoint_recognises_as_its_bundle_does(tmp_path: Path) -> None:
+    """`asr transcribe --model best.pt` says the same words at the same times as the export."""
+    path = tmp_path / "best.pt"
+    network = small_network()
+    units = {
+        name: ["<blank>", *(f"▁{name}{k}" for k in range(1, head.units))]
+        for name, head in network.config.heads.items()
+    }
+    checkpoint = Checkpoint(
+        network.config, network.state_dict(), units, mean=[-5.0] * 80, deviation=[3.0] * 80
+    )
+    write_checkpoint(path, checkpoint)
+    export_bundle(checkpoint, tmp_path / "model", Names("small"))
+    noise = 0.1 * np.random.default_rng(0).standard_normal(32_000).astype(np.float32)
+    words = [
+        [(word.text, word.start, word.end) for word in recognizer.transcribe(noise).words]
+        for recognizer in (
+            load_checkpoint_recognizer(path),
+            asr.load(tmp_path / "model", precision="float32"),
+        )
+    ]
+    assert words[0]
+    assert words[0] == words[1]
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """One clear line instead of PyTorch's trace."""
+    network = small_network()
+    units = {name: ["<blank>"] for name in network.config.heads}
+    write_checkpoint(
+        tmp_path / "best.pt",
+        Checkpoint(network.config, network.state_dict(), units, [0.0] * 80, [1.0] * 80),
+    )
+    with pytest.raises(ConfigError, match="device 'nowhere' cannot be used"):
+        load_checkpoint_recognizer(tmp_path / "best.pt", "nowhere")

@@ -1,0 +1,74 @@
+"""`asr export`: make a bundle that ships of a training run's checkpoint."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+    from training.export import Exported
+
+SUMMARY = "make a model bundle of a checkpoint (needs the [train] extra)"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments."""
+    parser.add_argument(
+        "checkpoint", type=Path, help="a run's checkpoint, such as runs/english/best.pt"
+    )
+    parser.add_argument("out", type=Path, help="folder of the bundle; an older bundle is replaced")
+    parser.add_argument("--name", help="the model's name (default: the folder's)")
+    parser.add_argument(
+        "--language", default="und", metavar="CODE", help="what it recognises, such as en"
+    )
+    parser.add_argument(
+        "--licence", default="NOASSERTION", metavar="SPDX", help="licence of the weights"
+    )
+    parser.add_argument(
+        "--card", type=Path, metavar="FILE", help="model card (default: what the checkpoint knows)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the bundle, and tell its files, sizes and errors on standard error."""
+    from asr.errors import ConfigError
+
+    try:
+        from training.checkpoint import read_checkpoint
+        from training.export import Names, export_bundle
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"export needs {error.name}: pip install 'asr[train]'") from error
+    card = _read_card(args.card) if args.card else None
+    names = Names(args.name or args.out.resolve().name, args.language, args.licence)
+    exported = export_bundle(read_checkpoint(args.checkpoint), args.out, names, card)
+    for line in report(exported):
+        print(line, file=sys.stderr)
+    return 0
+
+
+def report(exported: Exported) -> list[str]:
+    """What was written, and how near the graphs come to PyTorch, line by line."""
+    folder = exported.bundle.path
+    lines = [f"{folder}: model {exported.bundle.description.name}, id {exported.bundle.id[:12]}…"]
+    lines += [
+        f"  {path.name:<22} {path.stat().st_size:>12,} bytes" for path in sorted(folder.iterdir())
+    ]
+    for precision, found in exported.agreement.items():
+        lines.append(
+            f"  {precision} against PyTorch on random blocks: largest error {found.largest:.1e}, "
+            f"rms {found.rms:.1e}, another best unit in {found.choices:.2%} of frames"
+        )
+    return lines
+
+
+def _read_card(path: Path) -> str:
+    from asr.errors import ConfigError
+
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise ConfigError(f"{path}: the model card cannot be read ({reason})") from error
