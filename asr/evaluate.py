@@ -1,0 +1,266 @@
+"""Measure a recogniser on a set of recordings with transcripts, the way it is used: streaming.
+
+Rule for recordings that fail: one that cannot be read is named, counted and left out of every
+figure, and the others go on. Whoever asks for figures is told (`Evaluation.failures`).
+
+The words and the counts depend on model, recordings and chunking alone, never on the number of
+processes or on who else is being recognised. The times do depend on the machine.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from asr import metrics
+from asr.errors import DataError, Error
+from asr.measure import SAMPLE_RATE, measure, read_samples
+from asr.metrics import ErrorCounts, Percentiles
+from asr.together import StreamingRecognizer, transcribe_together
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from asr.audio import Samples
+    from asr.manifest import Utterance
+    from asr.measure import Result, Settings
+
+# The libraries that read these take them when they are loaded: a stream is measured on one core.
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A recording that could not be measured, and why, in one line."""
+
+    utterance: Utterance
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What was measured on a set.
+
+    Attributes:
+        settings: how the recordings were fed.
+        results: those measured, at least one, in the order of the set.
+        failures: the others, in that order.
+    """
+
+    settings: Settings
+    results: tuple[Result, ...]
+    failures: tuple[Failure, ...]
+
+    @property
+    def counts(self) -> ErrorCounts:
+        """The errors of all recordings that were measured."""
+        return metrics.total(result.counts for result in self.results)
+
+    @property
+    def audio_seconds(self) -> float:
+        """Audio that was measured."""
+        return sum(result.samples for result in self.results) / SAMPLE_RATE
+
+    def interval(self) -> metrics.Interval | None:
+        """95 % interval of the WER, by speaker where every recording names one, else by utterance.
+
+        See `metrics.wer_interval`; None where there is nothing to resample.
+        """
+        utterances = [result.utterance for result in self.results]
+        known = all(utterance.speaker for utterance in utterances)
+        groups = [utterance.speaker if known else utterance.id for utterance in utterances]
+        return metrics.wer_interval([result.counts.words for result in self.results], groups)
+
+    def summary(self) -> dict[str, object]:
+        """The figures as JSON values: rates as fractions, latencies in milliseconds.
+
+        A figure that does not exist is None: a rate without references, latencies without words,
+        the interval of a single group.
+        """
+        counts, results, duration = self.counts, self.results, self.audio_seconds
+        chunks = [ms for result in results for ms in result.chunk_ms]
+        firsts = [r.first_partial_ms for r in results if r.first_partial_ms is not None]
+        interval = self.interval()
+        return {
+            "wer": counts.wer if counts.words.length else None,
+            "cer": counts.cer if counts.characters.length else None,
+            "substitutions": counts.words.substitutions,
+            "deletions": counts.words.deletions,
+            "insertions": counts.words.insertions,
+            "words": counts.words.length,
+            "wer_interval": None if interval is None else asdict(interval),
+            "characters": asdict(counts.characters) | {"length": counts.characters.length},
+            "utterances": counts.utterances,
+            "wrong_utterances": counts.wrong,
+            "failed": len(self.failures),
+            "audio_seconds": duration,
+            "rtf": sum(r.seconds for r in results) / duration if duration else None,
+            "rtf_cpu": sum(r.cpu_seconds for r in results) / duration if duration else None,
+            "chunk_ms": _percentiles(chunks),
+            "late_chunks": sum(r.late for r in results) / len(chunks) if chunks else None,
+            "first_partial_ms": _percentiles(firsts),
+            "end_to_final_ms": _percentiles([r.end_to_final_ms for r in results]),
+            "chunk": self.settings.chunk,
+            "seed": self.settings.seed,
+            "normaliser": metrics.NORMALISER,
+        }
+
+
+def _percentiles(values: Sequence[float]) -> dict[str, float] | None:
+    found = Percentiles.of(values)
+    return None if found is None else asdict(found)
+
+
+def evaluate(
+    load: Callable[[], StreamingRecognizer],
+    utterances: Sequence[Utterance],
+    settings: Settings,
+    *,
+    jobs: int = 1,
+    progress: Callable[[int, ErrorCounts], None] = lambda _done, _counts: None,
+) -> Evaluation:
+    """Measure a recogniser on a set.
+
+    Args:
+        load: makes the recogniser, with one thread. With several jobs it is called in each of
+            their processes, so it must be picklable, such as a partial of a module's function.
+        utterances: the set, at least one.
+        settings: how recordings are fed.
+        jobs: processes, ≥ 1, each with one thread; 1 works in this process. Figures of time are
+            those of one core only while there are as many idle cores.
+        progress: called after each recording with the number done and the errors so far.
+
+    Returns:
+        The same words and counts for any number of jobs.
+
+    Raises:
+        DataError: no recording could be measured; the first reason is named.
+        Error: the recogniser cannot be made, or a process died.
+    """
+    results: list[Result] = []
+    failures: list[Failure] = []
+    counts = ErrorCounts()
+    for done, outcome in enumerate(_outcomes(load, utterances, settings, jobs), 1):
+        if isinstance(outcome, Failure):
+            failures.append(outcome)
+        else:
+            results.append(outcome)
+            counts += outcome.counts
+        progress(done, counts)
+    if not results:
+        raise DataError(
+            f"none of {len(utterances)} recordings could be measured: {failures[0].message}"
+            if failures
+            else "no recordings to measure"
+        )
+    return Evaluation(settings, tuple(results), tuple(failures))
+
+
+def _outcomes(
+    load: Callable[[], StreamingRecognizer],
+    utterances: Sequence[Utterance],
+    settings: Settings,
+    jobs: int,
+) -> Iterator[Result | Failure]:
+    jobs = min(jobs, len(utterances))
+    if jobs <= 1:
+        recognizer = load()
+        yield from (_attempt(recognizer, utterance, settings) for utterance in utterances)
+        return
+    load()  # what is wrong with a model is better said here, once, than by dying workers
+    context = multiprocessing.get_context("spawn")  # forking is unsafe once a library has threads
+    with _one_thread(), ProcessPoolExecutor(jobs, context, _prepare, (load,)) as pool:
+        try:
+            yield from pool.map(_attempt_here, utterances, [settings] * len(utterances))
+        except BrokenProcessPool as error:
+            raise Error(
+                "a process of the evaluation died (out of memory?); try fewer --jobs"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+_workers_own: deque[StreamingRecognizer] = deque(
+    maxlen=1
+)  # a worker process's recogniser, once prepared
+
+
+def _prepare(load: Callable[[], StreamingRecognizer]) -> None:
+    _workers_own.append(load())
+
+
+def _attempt_here(utterance: Utterance, settings: Settings) -> Result | Failure:
+    return _attempt(_workers_own[0], utterance, settings)
+
+
+def _attempt(
+    recognizer: StreamingRecognizer, utterance: Utterance, settings: Settings
+) -> Result | Failure:
+    try:
+        return measure(recognizer, utterance, settings)
+    except Error as error:
+        return Failure(utterance, str(error))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let processes started meanwhile use one thread each."""
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+class Spoken(Protocol):
+    """A recording and its transcript, such as `asr.manifest.Utterance`."""
+
+    @property
+    def path(self) -> Path:
+        """The audio file."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """What is said."""
+        ...
+
+
+def validate(
+    recognizer: StreamingRecognizer,
+    utterances: Sequence[Spoken],
+    *,
+    read: Callable[[Path], Samples] = read_samples,
+    streams: int = 64,
+) -> ErrorCounts:
+    """The errors of a recogniser on a set, quickly: many recordings at once in this process.
+
+    The counts are those of `evaluate`, for neither company nor chunking changes a word.
+
+    Args:
+        recognizer: any.
+        utterances: the set.
+        read: how a recording is read, such as from a cache; float32 [n], 16 kHz mono.
+        streams: recordings that are recognised together, ≥ 1.
+
+    Raises:
+        AudioError: a recording cannot be read. Nothing is left out.
+    """
+    recordings = (read(utterance.path) for utterance in utterances)
+    heard = transcribe_together(recognizer, recordings, streams=streams)
+    return metrics.total(
+        metrics.count_errors(utterance.text, " ".join(word.text for word in words))
+        for utterance, words in zip(utterances, heard, strict=True)
+    )
