@@ -2,21 +2,29 @@
 
 recognizer = asr.load()
 transcript = recognizer.transcribe("speech.wav")
+
+Names are imported when they are first used: `asr --help` need not wait for NumPy.
 """
 
-from asr.errors import (
-    AudioError,
-    BundleError,
-    ConfigError,
-    DataError,
-    DeviceError,
-    Error,
-    ProtocolError,
-    StateError,
-)
-from asr.recognizer import Recognizer, Stream, load
-from asr.state import Options, State
-from asr.transcript import Event, Final, Partial, Transcript, Word
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asr.errors import (
+        AudioError,
+        BundleError,
+        ConfigError,
+        DataError,
+        DeviceError,
+        Error,
+        ProtocolError,
+        ServerError,
+        StateError,
+    )
+    from asr.recognizer import Recognizer, Stream, load
+    from asr.state import Options, State
+    from asr.transcript import Event, Final, Partial, Transcript, Word
 
 __all__ = [
     "AudioError",
@@ -31,6 +39,7 @@ __all__ = [
     "Partial",
     "ProtocolError",
     "Recognizer",
+    "ServerError",
     "State",
     "StateError",
     "Stream",
@@ -38,3 +47,25 @@ __all__ = [
     "Word",
     "load",
 ]
+
+_RECOGNIZER = ("Recognizer", "Stream", "load")
+_STATE = ("Options", "State")
+_TRANSCRIPT = ("Event", "Final", "Partial", "Transcript", "Word")
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'asr' has no attribute {name!r}")
+    from importlib import import_module
+
+    if name in _RECOGNIZER:
+        module = "asr.recognizer"
+    elif name in _STATE:
+        module = "asr.state"
+    else:
+        module = "asr.transcript" if name in _TRANSCRIPT else "asr.errors"
+    return getattr(import_module(module), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

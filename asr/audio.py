@@ -273,15 +273,23 @@ def _cut(name: str, facts: str) -> AudioError:
 
 @contextlib.contextmanager
 def _quiet(head: bytes) -> Iterator[None]:
-    """Keep libmpg123, which writes its notes straight to file descriptor 2, from doing so.
-
-    Only for MPEG audio and only during a call into libsndfile, since the descriptor is everybody's.
-    """
+    """Keep libmpg123 from its notes on standard error, where the audio is MPEG."""
     mpeg = head.startswith(b"ID3") or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0)
-    if not mpeg:
+    with quiet_stderr() if mpeg else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Silence C libraries that write straight to file descriptor 2.
+
+    Only for the duration of one call into such a library: the descriptor is the whole process's.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is none: nobody can write to it
         yield
         return
-    kept = os.dup(2)
     try:
         with Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)

@@ -1,0 +1,133 @@
+"""The command line: `asr COMMAND …`.
+
+Each command is a module of this package with `SUMMARY` (its line of help), `add_arguments(parser)`
+and `run(args) -> exit code`. At their top they import nothing heavy, so that help is instant.
+
+Data goes to standard output, everything else to standard error. Exit codes: 0 all went well, 1 a
+job failed (one line says why), 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, Protocol, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS = (
+    "transcribe",
+    "mic",
+    "serve",
+    "evaluate",
+    "train",
+    "export",
+    "info",
+    "demo",
+    "completion",
+)
+DESCRIPTION = "Real-time streaming speech recognition: words come out while they are spoken."
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+
+class Command(Protocol):
+    """What a module of this package offers."""
+
+    SUMMARY: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare what the command takes."""
+        ...
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do it; the exit code is returned."""
+        ...
+
+
+class UsageError(Exception):
+    """Arguments that are right one by one and make no sense together; exit code 2."""
+
+
+def find(name: str) -> Command:
+    """The module of a command."""
+    return cast("Command", importlib.import_module(f"asr.commands.{name}"))
+
+
+def make_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """The parser of the whole command line, or of some commands of it.
+
+    Args:
+        names: the commands to load; loading one takes about a millisecond.
+    """
+    parser = argparse.ArgumentParser(
+        prog="asr",
+        description=DESCRIPTION,
+        epilog="asr COMMAND --help tells more about each. Exit codes: 0 fine, 1 failed, 2 usage.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and leave")
+    commands = parser.add_subparsers(title="commands", dest="command")
+    for name in names:
+        command = find(name)
+        child = commands.add_parser(
+            name,
+            help=command.SUMMARY,
+            description=f"{command.SUMMARY[:1].upper()}{command.SUMMARY[1:]}.",
+        )
+        command.add_arguments(child)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: those after `asr`; by default those of the process.
+
+    Returns:
+        The exit code. Help and wrong usage leave by `SystemExit`, as argparse does.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    known = [name for name in arguments[:1] if name in COMMANDS]
+    parser = make_parser(known or COMMANDS)
+    args = parser.parse_args(arguments)
+    if args.version:
+        print(f"asr {version()}")
+        return 0
+    if args.command is None:
+        parser.print_help(sys.stderr)
+        return USAGE
+    return _run(args)
+
+
+def version() -> str:
+    """The installed version of the package."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("asr")
+    except metadata.PackageNotFoundError:
+        return "of a checkout that is not installed"
+
+
+def _run(args: argparse.Namespace) -> int:
+    from asr.errors import Error
+
+    try:
+        code = find(args.command).run(args)
+        sys.stdout.flush()
+    except Error as error:
+        print(f"asr: {error}", file=sys.stderr)
+        return FAILED
+    except UsageError as error:
+        print(f"asr {args.command}: {error}; see asr {args.command} --help", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # who read our output has left; what is still buffered would complain once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return code
