@@ -1,0 +1,1 @@
+"""Many recognisers behind sockets: an engine, sessions, and one file a protocol."""

@@ -1,0 +1,291 @@
+"""One client on one websocket: its messages go to the engine and the replies back, in bounds.
+
+Three tasks: one reads, one writes, one watches the clock. The writer decides when the session is
+over: after `Done` or `Failed` has left, when the peer is gone, or when the watcher gives it up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from websockets.exceptions import ConnectionClosed
+
+from asr.errors import ProtocolError
+from asr.state import Options
+from asr.transcript import Partial
+from server.dialogue import (
+    Audio,
+    Command,
+    Done,
+    Failed,
+    Finish,
+    Heard,
+    ModelInfo,
+    Protocol,
+    Ready,
+    Reply,
+    SlowDown,
+    Start,
+)
+from server.engine import End, Engine, Line, Room
+from server.intake import Intake
+
+if TYPE_CHECKING:
+    from websockets.asyncio.server import ServerConnection
+
+    from asr.recognizer import Recognizer
+    from server.limits import Limits
+
+_log = logging.getLogger(__name__)
+
+NORMAL: Final = 1000
+GOING_AWAY: Final = 1001
+
+
+class Session:
+    """A client's connection from the upgrade to the close.
+
+    Args:
+        connection: the open websocket.
+        protocol: what is spoken on it.
+        recognizer: what listens.
+        model: what the client is told of it.
+        engine: where recognition happens.
+        limits: what the client may use.
+
+    Attributes:
+        line: its stream in the engine, or None before `start`.
+        outbox: replies that have not left yet, each with the line it came from.
+        last_message: when the peer was last heard of, on the loop's clock.
+    """
+
+    def __init__(
+        self,
+        connection: ServerConnection,
+        protocol: Protocol,
+        recognizer: Recognizer,
+        model: ModelInfo,
+        engine: Engine,
+        limits: Limits,
+    ) -> None:
+        self._connection = connection
+        self._protocol = protocol
+        self._recognizer = recognizer
+        self._model = model
+        self._engine = engine
+        self._limits = limits
+        self._now = asyncio.get_running_loop().time
+        self.line: Line | None = None
+        self.outbox: deque[tuple[Reply, Line | None]] = deque()  # with the line it came from
+        self._outbox_changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._ending = False  # nothing more is accepted
+        self._stopping = False  # the server stops
+        self._gone = False  # the peer is gone or given up
+        self._opened = self.last_message = self._now()
+        self._reading = True
+        self._writing_since: float | None = None
+
+    async def run(self) -> None:
+        """Serve the client until it is done, gone or refused and the connection is closed."""
+        tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._watch())]
+        try:
+            with contextlib.suppress(ConnectionClosed):
+                code, reason = await self._write()
+                # The reader goes on meanwhile and throws away what comes, or the peer's answer to
+                # our close could never arrive behind it.
+                await self._close(code, reason)
+        finally:
+            if self.line is not None:
+                self._engine.close(self.line)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def stop(self) -> None:
+        """The server stops: accept nothing more, say what was accepted, then close with 1001."""
+        self._stopping = True
+        self._end(None)
+
+    # Reading
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                message = await self._connection.recv()
+                self.last_message = self._now()
+                if not self._ending:
+                    await self._take(message)
+        except ConnectionClosed:
+            self._leave()
+        except Exception:  # noqa: BLE001 - a bug of ours, logged with its trace; the others go on
+            _log.exception("session failed")
+            self._end(ProtocolError("the server failed; start a new session", "internal", 1011))
+
+    async def _take(self, message: bytes | str) -> None:
+        arrived = self.last_message
+        try:
+            for command in self._protocol.receive(message):
+                backlog = self._obey(command, arrived)
+                if backlog > self._limits.queue_bytes:
+                    await self._wait_for_room()
+        except ProtocolError as error:
+            self._end(error)
+
+    def _obey(self, command: Command, arrived: float) -> int:
+        """Carry a command out or to the engine; return the bytes that wait there."""
+        if isinstance(command, Start):
+            self._start(command, arrived)
+            return 0
+        if self.line is None:
+            raise ProtocolError("start must come first", "out_of_order", 1008)
+        if isinstance(command, Audio):
+            return self._engine.submit(self.line, command.data, arrived)
+        if isinstance(command, Finish):
+            self._end(None)
+            return 0
+        return self._engine.submit(self.line, command, arrived)
+
+    def _start(self, start: Start, arrived: float) -> None:
+        options = Options(partials=start.partials)
+        if start.endpoint_ms is not None:
+            options = replace(options, endpoint_ms=start.endpoint_ms)
+        state = self._recognizer.start(options)
+        self.line = self._engine.open(state, Intake(start.format), self._deliver, arrived)
+        self._say(Ready(0, self._model, start.unsupported))
+
+    async def _wait_for_room(self) -> None:
+        """Leave the socket unread until the engine has caught up: TCP holds the client back."""
+        line = self.line
+        if line is None or not self._engine.ask_room(line, self._limits.queue_bytes // 2):
+            return
+        self._room.clear()
+        self._say(SlowDown(line.backlog_ms))
+        self._reading = False
+        try:
+            await self._room.wait()
+        finally:
+            self._reading = True
+            self.last_message = self._now()
+
+    def _end(self, error: ProtocolError | None) -> None:
+        """Accept nothing more; behind everything accepted come the last finals and the farewell."""
+        if self._ending:
+            return
+        self._ending = True
+        if self.line is not None:
+            self._engine.submit(self.line, End(error), self._now())
+        elif error is not None:
+            self._say(Failed(error))
+        else:
+            self._leave()
+
+    # Writing
+
+    def _deliver(self, replies: list[Reply | Room]) -> None:
+        for reply in replies:
+            if isinstance(reply, Room):
+                self._room.set()
+            else:
+                self._say(reply, self.line)
+
+    def _say(self, reply: Reply, line: Line | None = None) -> None:
+        """Queue a reply. A partial that has not left gives way to what follows in its segment."""
+        if self.outbox and _supersedes(reply, self.outbox[-1][0]):
+            self._taken(self.outbox.pop()[1])
+        self.outbox.append((reply, line))
+        if isinstance(reply, Done | Failed):
+            self._ending = True
+            self._room.set()
+        self._outbox_changed.set()
+
+    def _leave(self) -> None:
+        self._ending = True
+        self._gone = True
+        self._outbox_changed.set()
+        self._room.set()
+
+    async def _write(self) -> tuple[int, str]:
+        """Send replies until the farewell has left; return how to close."""
+        while True:
+            while self.outbox:
+                reply, line = self.outbox.popleft()
+                now = self._writing_since = self._now()
+                await self._connection.send(self._protocol.encode(reply, now))
+                self._writing_since = None
+                self._taken(line)
+                if isinstance(reply, Failed):
+                    return reply.error.close_code, reply.error.code
+                if isinstance(reply, Done):
+                    return self._goodbye()
+            if self._gone:
+                return self._goodbye()
+            self._outbox_changed.clear()
+            await self._outbox_changed.wait()
+
+    def _taken(self, line: Line | None) -> None:
+        if line is not None:
+            self._engine.taken(line)
+
+    def _goodbye(self) -> tuple[int, str]:
+        return (GOING_AWAY, "the server stops") if self._stopping else (NORMAL, "")
+
+    async def _close(self, code: int, reason: str) -> None:
+        try:
+            async with asyncio.timeout(self._limits.close_seconds):
+                await self._connection.close(code, reason)
+        except TimeoutError:
+            self._abort()
+
+    def _abort(self) -> None:
+        self._leave()
+        self._connection.transport.abort()
+
+    # Watching
+
+    async def _watch(self) -> None:
+        """Give up on a peer that does not start, does not read, or is not there."""
+        limits = self._limits
+        step = min(limits.start_seconds, limits.silent_seconds, limits.write_seconds) / 4
+        while True:
+            await asyncio.sleep(step)
+            now = self._now()
+            if self._writing_since is not None:
+                if now - self._writing_since > limits.write_seconds:
+                    self._abort()
+            elif self.line is None and now - self._opened > limits.start_seconds:
+                self._end(
+                    ProtocolError(
+                        f"no start within {limits.start_seconds:g} s; send start first",
+                        "no_start",
+                        1008,
+                    )
+                )
+            elif self._reading and now - self.last_message > limits.silent_seconds:
+                await self._probe()
+
+    async def _probe(self) -> None:
+        """Ping the peer, and give it up if nothing at all comes back."""
+        before = self.last_message
+        try:
+            async with asyncio.timeout(self._limits.silent_seconds):
+                await (await self._connection.ping())
+            self.last_message = self._now()
+        except TimeoutError:
+            if self.last_message == before:
+                self._abort()
+        except ConnectionClosed:
+            self._leave()
+
+
+def _supersedes(reply: Reply, waiting: Reply) -> bool:
+    """Whether a reply makes the one before it, which has not left yet, needless."""
+    if isinstance(reply, Heard) and isinstance(waiting, Heard):
+        partial = isinstance(waiting.event, Partial)
+        return partial and waiting.event.segment == reply.event.segment
+    return isinstance(reply, SlowDown) and isinstance(waiting, SlowDown)

@@ -1,0 +1,310 @@
+"""The engine without threads or sockets: `work` does one round when the test says so."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.errors import ProtocolError
+from asr.state import Options
+from asr.transcript import Final
+from server.dialogue import (
+    AudioFormat,
+    Configure,
+    Configured,
+    Done,
+    Failed,
+    Flush,
+    Flushed,
+    Heard,
+    Ping,
+    Pong,
+)
+from server.engine import JOB_BYTES, End, Engine, Line, Room
+from server.intake import Intake
+from tests.server.tones import ToneNetwork, alone, events_alone, recognizer, sing
+
+if TYPE_CHECKING:
+    from server.dialogue import Reply
+
+FORMAT = AudioFormat("f32le", 16000)
+SONG = "ab c  dd"
+
+
+class Listener:
+    """A line and what it was told."""
+
+    def __init__(self, engine: Engine, opened: float = 0.0, options: Options | None = None) -> None:
+        self.engine = engine
+        self.said: list[Reply | Room] = []
+        state = recognizer().start(options or Options())
+        self.line: Line = engine.open(state, Intake(FORMAT), self.read, opened)
+
+    def read(self, replies: list[Reply | Room]) -> None:
+        """Note the replies and make room for more."""
+        self.said += replies
+        for reply in replies:
+            if not isinstance(reply, Room) and not isinstance(reply, Pong):
+                self.engine.taken(self.line)
+
+    def send(self, song: str, arrived: float = 0.0) -> None:
+        """Submit a song as one message."""
+        self.engine.submit(self.line, sing(song).tobytes(), arrived)
+
+    @property
+    def finals(self) -> tuple[Final, ...]:
+        """Segments so far."""
+        return finals_of(self.said)
+
+
+def finals_of(said: list[Reply | Room]) -> tuple[Final, ...]:
+    """The segments among replies."""
+    events = [r.event for r in said if isinstance(r, Heard)]
+    return tuple(e for e in events if isinstance(e, Final))
+
+
+@pytest.fixture
+def network() -> ToneNetwork:
+    """A network whose steps can be looked at."""
+    return ToneNetwork()
+
+
+@pytest.fixture
+def engine(network: ToneNetwork) -> Engine:
+    """An engine that works only when told, on the test's own thread."""
+    return made(network)
+
+
+def made(network: ToneNetwork | None = None, company: int = 64) -> Engine:
+    """An engine for use inside a property."""
+    return Engine(recognizer(network), lambda call: call(), company)
+
+
+def drain(engine: Engine) -> None:
+    """Work until nothing waits."""
+    while engine.work():
+        pass
+
+
+songs = st.text("abcd ", max_size=5)
+
+
+@settings(max_examples=25)
+@given(st.lists(songs, min_size=1, max_size=4), st.integers(1, 3), st.data())
+def test_every_line_hears_what_it_would_hear_alone(
+    sung: list[str], company: int, data: st.DataObject
+) -> None:
+    """Neighbours, message sizes and the moments of arrival change no event, partials included."""
+    engine = made(company=company)
+    listeners = [Listener(engine) for _ in sung]
+    rest = [sing(song).tobytes() for song in sung]
+    now = 0.0
+    while any(rest):
+        number = data.draw(st.sampled_from([n for n, audio in enumerate(rest) if audio]))
+        size = 4 * data.draw(st.integers(1500, 20_000))
+        engine.submit(listeners[number].line, rest[number][:size], now)
+        rest[number] = rest[number][size:]
+        now += 0.01
+        if data.draw(st.booleans()):
+            engine.work()
+    for listener in listeners:
+        engine.submit(listener.line, End(), now)
+    drain(engine)
+    for song, listener in zip(sung, listeners, strict=True):
+        *heard, done = listener.said
+        assert [r.event for r in heard if isinstance(r, Heard)] == events_alone(sing(song))
+        assert done == Done(len(sing(song)), 16000, 0, now)
+
+
+def test_lines_are_stepped_together(engine: Engine, network: ToneNetwork) -> None:
+    """Company is what makes many sessions cheap: one step of the network for all that wait."""
+    listeners = [Listener(engine) for _ in range(5)]
+    for listener in listeners:
+        listener.send("a")
+    drain(engine)
+    assert set(network.company) == {5}
+
+
+def test_a_round_takes_one_block_however_long_the_message(
+    engine: Engine, network: ToneNetwork
+) -> None:
+    """A client that sends a minute in one message holds nobody up longer than any other."""
+    bulk, live = Listener(engine), Listener(engine)
+    bulk.send("abcdabcdabcd", 0.0)
+    engine.work()
+    live.send("a", 0.1)
+    engine.work()
+    engine.work()  # a block needs 95 ms of audio
+    assert network.company[-1] == 2
+    assert bulk.line.backlog_ms > 1000
+
+
+def test_a_live_stream_goes_before_a_file_that_came_earlier(network: ToneNetwork) -> None:
+    """Earliest deadline first: audio is due when it would have been spoken, or when it came."""
+    engine = made(network, company=1)
+    bulk, live = Listener(engine, 0.0), Listener(engine, 0.0)
+    bulk.send("abcdabcd", 0.0)  # 1.9 s of audio at once
+    engine.work()
+    engine.work()  # the next slice is due at 0.16
+    live.send("a", 0.1)
+    before = bulk.line.backlog_ms
+    engine.work()
+    assert bulk.line.backlog_ms == before
+    assert live.line.backlog_ms < 240
+
+
+def test_nobody_waits_for_ever(network: ToneNetwork) -> None:
+    """A deadline does not move, so the latest becomes the earliest in the end."""
+    engine = made(network, company=1)
+    bulk, live = Listener(engine, 0.0), Listener(engine, 0.0)
+    bulk.send("abcd", 0.0)
+    for number in range(1, 40):
+        live.send("a", 0.24 * number)
+        for _ in range(4):  # as much as the live stream alone needs, and one round more
+            engine.work()
+    assert bulk.line.backlog_ms == 0
+
+
+def test_answers_come_behind_the_audio_before_them(engine: Engine) -> None:
+    """`pong` and `flushed` mean: all audio before has been recognised."""
+    listener = Listener(engine)
+    listener.send("a b")
+    engine.submit(listener.line, Ping(1), 0.0)
+    engine.submit(listener.line, Flush(2), 0.0)
+    listener.send("c")
+    drain(engine)
+    before = listener.said[: listener.said.index(Pong(1))]
+    assert [f.text for f in finals_of(before)] == ["a"]
+    flushed = next(r for r in listener.said if isinstance(r, Flushed))
+    assert [word.text for word in flushed.words] == ["b"]
+    assert flushed.position == len(sing("a b"))
+
+
+@settings(max_examples=20)
+@given(st.text("abcd ", min_size=1, max_size=6), st.lists(st.integers(0, 40), max_size=4))
+def test_flushes_change_nothing_that_follows(song: str, places: list[int]) -> None:
+    """A flush works on copies: the stream goes on as if nobody had asked."""
+    engine = made()
+    listener = Listener(engine)
+    audio = sing(song)
+    for number, first in enumerate(range(0, len(audio), 2000)):
+        engine.submit(listener.line, audio[first : first + 2000].tobytes(), 0.0)
+        for _ in range(places.count(number)):
+            engine.submit(listener.line, Flush(number), 0.0)
+    engine.submit(listener.line, End(), 0.0)
+    drain(engine)
+    assert [r.event for r in listener.said if isinstance(r, Heard)] == events_alone(audio)
+
+
+def test_a_new_endpoint_delay_moves_the_cuts_and_no_word(engine: Engine) -> None:
+    """Endpoints are neutral, so they may change in mid-stream."""
+    listener = Listener(engine, options=Options(endpoint_ms=60_000))
+    listener.send("a b")
+    engine.submit(listener.line, Configure(500, ("x",)), 0.0)
+    listener.send(" c ")
+    engine.submit(listener.line, End(), 0.0)
+    drain(engine)
+    assert Configured(("x",)) in listener.said
+    assert [[w.text for w in final.words] for final in listener.finals] == [["a", "b"], ["c"]]
+    assert listener.finals[0].reason == "endpoint"
+
+
+def test_a_stream_that_breaks_recognition_ends_alone(engine: Engine) -> None:
+    """Stepped together, and yet one's failure is nobody else's: the words are the same."""
+    good, bad = Listener(engine), Listener(engine)
+    good.send(SONG)
+    bad.send("ab!")
+    for listener in (good, bad):
+        engine.submit(listener.line, End(), 0.0)
+    drain(engine)
+    assert good.finals == alone(sing(SONG))
+    assert isinstance(good.said[-1], Done)
+    (failed,) = [r for r in bad.said if isinstance(r, Failed)]
+    assert bad.said[-1] is failed
+    assert (failed.error.code, failed.error.close_code) == ("internal", 1011)
+    assert engine.submit(bad.line, b"\0\0\0\0", 0.0) == 0
+
+
+def test_an_error_comes_behind_the_finals_of_what_was_accepted(engine: Engine) -> None:
+    """Even a client that broke the protocol gets the words of the audio before."""
+    listener = Listener(engine)
+    listener.send("ab")
+    error = ProtocolError("odd", "bad_payload", 1007)
+    engine.submit(listener.line, End(error), 0.0)
+    drain(engine)
+    assert listener.finals == alone(sing("ab"))
+    assert listener.said[-1] == Failed(error)
+
+
+def test_a_line_whose_replies_are_not_taken_waits_with_its_audio() -> None:
+    """For a client that does not read nothing is recognised, and nothing is lost either."""
+    engine = Engine(recognizer(), lambda call: call(), unread=2)
+    listener, other = Listener(engine), Listener(engine)
+    for number in range(5):
+        engine.submit(listener.line, Ping(number), 0.0)
+    engine.submit(other.line, Ping(9), 0.0)
+    drain(engine)
+    assert listener.said == [Pong(0), Pong(1)]
+    assert other.said == [Pong(9)]
+    engine.taken(listener.line)
+    drain(engine)
+    assert listener.said == [Pong(0), Pong(1), Pong(2)]
+
+
+def test_room_is_told_once_when_the_backlog_is_half_done(engine: Engine) -> None:
+    """What lets the session read its socket again."""
+    listener = Listener(engine)
+    assert not engine.ask_room(listener.line, 1)
+    listener.send("abcd")
+    half = listener.line.backlog_bytes // 2
+    assert engine.ask_room(listener.line, half)
+    while not any(isinstance(r, Room) for r in listener.said):
+        assert listener.line.backlog_bytes >= half
+        assert engine.work()
+    assert listener.line.backlog_bytes < half
+    drain(engine)
+    assert sum(isinstance(r, Room) for r in listener.said) == 1
+
+
+def test_small_messages_are_counted_at_what_they_cost(engine: Engine) -> None:
+    """A million one-sample messages would take 130 MB, not 4: the bound must see that."""
+    listener = Listener(engine)
+    backlog = 0
+    for _ in range(10):
+        backlog = engine.submit(listener.line, bytes(4), 0.0)
+    assert backlog == 10 * (JOB_BYTES + 4)
+
+
+def test_a_closed_line_is_forgotten(engine: Engine) -> None:
+    """A client that vanished costs nothing more and hears nothing more."""
+    listener = Listener(engine)
+    listener.send("abcd")
+    engine.work()
+    engine.close(listener.line)
+    assert not engine.work()
+    assert engine.submit(listener.line, bytes(4), 0.0) == 0
+    assert listener.line.backlog_bytes == 0
+
+
+def test_the_worker_thread_does_the_same_and_stops(network: ToneNetwork) -> None:
+    """`start` and `stop` add a thread and change nothing else."""
+    done = threading.Event()
+    engine = Engine(recognizer(network), lambda call: call())
+    listener = Listener(engine)
+
+    def deliver(replies: list[Reply | Room]) -> None:
+        listener.read(replies)
+        if any(isinstance(r, Done) for r in replies):
+            done.set()
+
+    listener.line.deliver = deliver
+    engine.start()
+    listener.send(SONG)
+    engine.submit(listener.line, End(), 0.0)
+    assert done.wait(30)
+    engine.stop()
+    assert listener.finals == alone(sing(SONG))
