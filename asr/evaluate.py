@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from asr.manifest import Utterance
     from asr.measure import Result, Settings
 
-# The libraries that read these take them when they are loaded: a stream is measured on one core.
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# BLAS and PyTorch read it when they are loaded: a stream is measured on one core.
+THREADS = "OMP_NUM_THREADS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,16 +212,15 @@ def _attempt(
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Let processes started meanwhile use one thread each."""
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+    before = os.environ.get(THREADS)
+    os.environ[THREADS] = "1"
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        if before is None:
+            del os.environ[THREADS]
+        else:
+            os.environ[THREADS] = before
 
 
 class Spoken(Protocol):
