@@ -49,6 +49,7 @@ class Conversation:
         ready: whether the server has opened the stream.
         done: samples that the server has recognised in all, or None until it says so.
         sent: samples given to `audio`.
+        finished: whether `finish` was asked for.
 
     Args:
         sample_rate: of the samples, 8,000 to 48,000.
@@ -59,6 +60,7 @@ class Conversation:
         self.ready = False
         self.done: int | None = None
         self.sent = 0
+        self.finished = False
         self._sample_rate = sample_rate
         self._options = options
 
@@ -84,6 +86,7 @@ class Conversation:
 
     def finish(self) -> str:
         """The last message to send."""
+        self.finished = True
         return _write({"type": "finish"})
 
     def receive(self, message: str | bytes) -> Event | None:
@@ -187,7 +190,7 @@ async def _events(
                 event = conversation.receive(await connection.recv())
                 if event is not None:
                     yield event
-            if conversation.done != conversation.sent:
+            if not conversation.finished or conversation.done != conversation.sent:
                 raise ServerError(
                     f"{url}: the server stopped after {conversation.done} of {conversation.sent} "
                     "samples; the text up to there is complete"
@@ -203,31 +206,35 @@ async def _send(
     connection: ClientConnection, chunks: AsyncIterator[Samples], conversation: Conversation
 ) -> None:
     """Send all chunks; if they break off with an error, announce the end, then raise it."""
+    failure: Exception | None = None
     try:
         try:
             async for samples in chunks:
                 for message in conversation.audio(samples):
                     await connection.send(message)
-        finally:
-            await connection.send(conversation.finish())
+        except ConnectionClosed:
+            raise
+        except Exception as error:  # noqa: BLE001 - raised again below
+            failure = error
+        await connection.send(conversation.finish())
     except ConnectionClosed:
         return  # the receiving side meets it too, and says so
+    if failure is not None:
+        raise failure
 
 
 @contextlib.asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[ClientConnection]:
     """An open connection; all that can go wrong with it becomes a `ServerError` of one line."""
     try:
-        parts = urlsplit(url)
-        target = url if parts.path.strip("/") else parts._replace(path=PATH).geturl()
         async with connect(
-            target,
+            _address(url),
             compression=None,  # audio does not get smaller
             ping_interval=PING_SECONDS,
             ping_timeout=PONG_SECONDS,
         ) as connection:
             yield connection
-    except InvalidURI as error:
+    except (InvalidURI, UnicodeError) as error:
         raise ServerError(f"{url}: no websocket address; write it as ws://HOST:PORT") from error
     except InvalidStatus as error:
         raise ServerError(f"{url}: {_refusal(error)}") from error
@@ -242,6 +249,15 @@ async def _connected(url: str) -> AsyncIterator[ClientConnection]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise ServerError(f"{url}: cannot connect ({reason}); does the server run?") from error
+
+
+def _address(url: str) -> str:
+    """The address with its path."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InvalidURI(url, str(error)) from error
+    return url if parts.path.strip("/") else parts._replace(path=PATH).geturl()
 
 
 def _refusal(error: InvalidStatus) -> str:

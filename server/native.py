@@ -146,7 +146,7 @@ class Native:
                     "word": word.text,
                     "start": word.start,
                     "end": word.end,
-                    "confidence": round(word.confidence, 4),
+                    "confidence": word.confidence,
                 }
                 for word in words
             ]

@@ -112,7 +112,7 @@ words = st.builds(
     st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=5),
     st.integers(0, 2**40),
     st.integers(0, 2**40),
-    st.integers(0, 10_000).map(lambda n: n / 10_000),
+    st.floats(0, 1),
 )
 events = st.builds(
     Partial, st.integers(0, 99), st.text(), st.text(), st.integers(0, 2**40)
@@ -292,7 +292,7 @@ def test_every_reply_has_the_fields_of_the_protocol() -> None:
             "type": "flushed",
             "id": 7,
             "text": "hello",
-            "words": [{"word": "hello", "start": 640, "end": 1280, "confidence": 0.8765}],
+            "words": [{"word": "hello", "start": 640, "end": 1280, "confidence": 0.87654}],
             "position": 1280,
         },
         Configured(()): {"type": "configured", "unsupported": []},

@@ -1,0 +1,348 @@
+"""The client: what a server says becomes events, and whatever goes wrong becomes one clear line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.asyncio.server import ServerConnection, serve
+
+from asr import client
+from asr.client import READ_AHEAD, Conversation, stream, transcribe
+from asr.errors import AudioError, Error, ProtocolError, ServerError
+from asr.state import Options
+from asr.transcript import Event, Final, Partial, Transcript
+from server.limits import Limits
+from tests.server.sockets import in_a_loop, serving, until
+from tests.server.tones import RATE, alone, recognizer, sing
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from asr.client import Samples
+
+SONG = "ab c"
+READY = '{"type":"ready","version":1,"position":0,"unsupported":[]}'
+
+
+def chunks(song: str = SONG, rate: int = RATE) -> Iterator[Samples]:
+    """A song in pieces of 100 ms."""
+    samples = sing(song, rate)
+    for first in range(0, len(samples), rate // 10):
+        yield samples[first : first + rate // 10]
+
+
+async def ask(url: str, *args: Any, **options: Any) -> Transcript:
+    """`transcribe`, which blocks, beside a server on this loop."""
+    return await asyncio.to_thread(transcribe, url, *(args or (chunks(), RATE)), **options)
+
+
+async def refused(url: str, *args: Any) -> Error:
+    """The error that `transcribe` ends with."""
+    with pytest.raises(Error) as caught:
+        await ask(url, *args)
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+@in_a_loop
+async def test_a_server_transcribes_as_the_recogniser_at_hand_does() -> None:
+    """`asr transcribe` gives the same with `--url` and without: words, times, cuts, confidences."""
+    heard: list[Event] = []
+    async with serving() as service:
+        transcript = await ask(service.url, on_event=heard.append)
+    assert transcript.words == recognizer().transcribe(sing(SONG)).words
+    assert [(f.segment, f.reason, f.position) for f in transcript.segments] == [
+        (f.segment, f.reason, f.position) for f in alone(sing(SONG))
+    ]
+    assert (transcript.sample_rate, transcript.duration) == (RATE, len(sing(SONG)))
+    assert tuple(e for e in heard if isinstance(e, Final)) == transcript.segments
+    assert any(isinstance(e, Partial) for e in heard)
+
+
+@in_a_loop
+async def test_options_reach_the_server() -> None:
+    """Endpoint delay and partials are the caller's to choose."""
+    heard: list[Event] = []
+    options = Options(endpoint_ms=5000, partials=False)
+    async with serving() as service:
+        transcript = await ask(service.url, chunks(), RATE, options, heard.append)
+    assert len(transcript.segments) == 1
+    assert tuple(heard) == transcript.segments
+
+
+@in_a_loop
+async def test_times_count_the_samples_that_were_sent() -> None:
+    """Whatever the rate."""
+    async with serving() as service:
+        transcript = await ask(service.url, chunks(SONG, 48000), 48000)
+    assert transcript.text == "a b c"
+    assert transcript.duration == len(sing(SONG, 48000))
+    assert transcript.words[-1].start == pytest.approx(3 * alone(sing(SONG))[-1].start, abs=5760)
+
+
+@in_a_loop
+async def test_a_long_chunk_is_sent_in_messages_that_the_server_takes() -> None:
+    """A whole recording may be one chunk."""
+    song = "abcd " * 12
+    async with serving() as service:
+        transcript = await ask(service.url, [sing(song)], RATE)
+    assert transcript.words == recognizer().transcribe(sing(song)).words
+    assert len(sing(song)) * 4 > Limits().message_bytes
+
+
+@in_a_loop
+async def test_the_path_may_be_left_out_of_the_address() -> None:
+    """`ws://host:port` is enough."""
+    async with serving() as service:
+        assert (await ask(f"ws://127.0.0.1:{service.port}")).text == "a b c"
+        assert (await ask(f"ws://127.0.0.1:{service.port}/")).text == "a b c"
+
+
+@in_a_loop
+async def test_no_audio_gives_an_empty_transcript() -> None:
+    """Silence is no error."""
+    async with serving() as service:
+        assert await ask(service.url, [], RATE) == Transcript((), RATE, 0)
+
+
+@in_a_loop
+async def test_audio_that_breaks_off_gives_its_words_and_then_its_error() -> None:
+    """A microphone that disappears: the text so far, then what happened."""
+
+    def broken() -> Iterator[Samples]:
+        yield sing("ab")
+        raise AudioError("the device is gone")
+
+    heard: list[Event] = []
+    async with serving() as service:
+        with pytest.raises(AudioError, match="the device is gone"):
+            await ask(service.url, broken(), RATE, None, heard.append)
+    assert [e for e in heard if isinstance(e, Final)] == [*alone(sing("ab"))]
+
+
+@in_a_loop
+async def test_events_come_while_the_audio_goes_on() -> None:
+    """The asynchronous form: the next chunk is only spoken once the last one was understood."""
+    understood = asyncio.Event()
+
+    async def speaker() -> AsyncIterator[Samples]:
+        yield sing("a ")
+        await understood.wait()
+        yield sing("b")
+
+    async with serving() as service:
+        events = []
+        async for event in stream(service.url, speaker(), RATE):
+            events.append(event)
+            if isinstance(event, Final):
+                understood.set()
+    assert [e.text for e in events if isinstance(e, Final)] == ["a", "b"]
+
+
+@in_a_loop
+async def test_whoever_stops_listening_closes_the_session() -> None:
+    """Leaving the loop early frees the place on the server."""
+
+    async def speaker() -> AsyncIterator[Samples]:
+        yield sing("ab")
+        await asyncio.Event().wait()
+
+    async with serving() as service:
+        events = stream(service.url, speaker(), RATE)
+        async with contextlib.aclosing(events):  # type: ignore[type-var]
+            await anext(events)
+        await until(lambda: not service.server.sessions)
+
+
+@in_a_loop
+async def test_chunks_are_not_read_far_ahead() -> None:
+    """Hours of audio from a pipe never lie in memory."""
+    taken = 0
+
+    def counted() -> Iterator[Samples]:
+        nonlocal taken
+        for _ in range(1000):
+            taken += 1
+            yield np.zeros(1, np.float32)
+
+    ahead = client._from_thread(counted())  # noqa: SLF001 - its bound is what matters
+    await anext(ahead)
+    await until(lambda: taken == READ_AHEAD + 2)
+    for _ in range(3):
+        await anext(ahead)
+    await until(lambda: taken == READ_AHEAD + 5)
+    await ahead.aclose()  # type: ignore[attr-defined]
+    await until(lambda: not any(t.name == "chunks" for t in threading.enumerate()))
+
+
+@in_a_loop
+async def test_nobody_there_gives_one_line() -> None:
+    """It names the address and asks the right question."""
+    async with serving() as service:
+        url = service.url
+    error = await refused(url)
+    assert isinstance(error, ServerError)
+    assert str(error).startswith(f"{url}: cannot connect (")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1", "127.0.0.1:8765", "ws://", "", "ws://[::1", "ws://" + "x" * 70]
+)
+@in_a_loop
+async def test_an_address_that_is_none_gives_one_line(url: str) -> None:
+    """And says how to write one."""
+    assert "ws://HOST:PORT" in str(await refused(url))
+
+
+@in_a_loop
+async def test_a_full_server_gives_one_line() -> None:
+    """With what the server said."""
+    async with serving(limits=Limits(sessions=1)) as service, service.session():
+        error = await refused(service.url)
+    assert "HTTP 503: all 1 sessions are taken; try again in 5 s" in str(error)
+
+
+@in_a_loop
+async def test_the_wrong_path_gives_one_line() -> None:
+    """With the right one in it."""
+    async with serving() as service:
+        error = await refused(f"ws://127.0.0.1:{service.port}/v2")
+    assert "HTTP 404: not found; here is /v1/stream" in str(error)
+
+
+@in_a_loop
+async def test_what_the_server_refuses_is_told() -> None:
+    """A rate that it does not take, in its own words, with the code."""
+    async with serving() as service:
+        error = await refused(service.url, [], 4000)
+    assert "sample_rate 4000 is not supported" in str(error)
+    assert str(error).endswith("(bad_format)")
+
+
+@in_a_loop
+async def test_a_server_that_stops_says_how_far_it_came() -> None:
+    """The events of all accepted audio have come; the error says that there should be more."""
+    heard: list[Event] = []
+    going_on = threading.Event()
+
+    def endless() -> Iterator[Samples]:
+        yield sing("ab ")
+        going_on.wait(30)
+
+    async with serving() as service:
+        asking = asyncio.create_task(ask(service.url, endless(), RATE, None, heard.append))
+        await until(lambda: any(isinstance(event, Final) for event in heard))
+        await service.server.stop()
+        with pytest.raises(ServerError, match=r"stopped after \d+ of \d+ samples"):
+            await asking
+        going_on.set()
+    assert [e.text for e in heard if isinstance(e, Final)] == ["a b"]
+
+
+@contextlib.asynccontextmanager
+async def impostor(behave: Callable[[ServerConnection], Awaitable[None]]) -> AsyncIterator[str]:
+    """A websocket server that is none of ours."""
+    async with serve(behave, "127.0.0.1", 0) as server:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@in_a_loop
+async def test_a_server_that_vanishes_gives_one_line() -> None:
+    """Cut off in mid-stream, without a word."""
+
+    async def vanish(connection: ServerConnection) -> None:
+        await connection.send(READY)
+        await connection.recv()
+        connection.transport.abort()
+
+    async with impostor(vanish) as url:
+        assert "the server went away (without a word)" in str(await refused(url))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "hello",
+        b"\0\1",
+        "[]",
+        "{}",
+        '{"type":"final","segment":0}',
+        '{"type":"final","segment":0,"words":[],"reason":"finish","position":1}',
+        '{"type":"partial","segment":-1,"stable":"","tentative":"","position":0}',
+        '{"type":"done","position":"all"}',
+    ],
+)
+@in_a_loop
+async def test_a_server_that_talks_nonsense_gives_one_line(said: str | bytes) -> None:
+    """Something else listens there."""
+
+    async def talk(connection: ServerConnection) -> None:
+        await connection.send(READY)
+        await connection.send(said)
+        await connection.wait_closed()
+
+    async with impostor(talk) as url:
+        assert isinstance(await refused(url), ProtocolError)
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\n\r\nhi", b"SSH-2.0-x\r\n", b""])
+@in_a_loop
+async def test_what_is_no_websocket_server_gives_one_line(answer: bytes) -> None:
+    """A web page, another protocol, a port that hangs up."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        assert isinstance(await refused(f"ws://127.0.0.1:{port}"), ServerError)
+
+
+@in_a_loop
+async def test_encryption_where_there_is_none_gives_one_line() -> None:
+    """`wss://` against a plain port."""
+    async with serving() as service:
+        url = f"wss://127.0.0.1:{service.port}"
+        assert str(await refused(url)).startswith(f"{url}: ")
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+nearly = st.builds(
+    lambda kind, rest: json.dumps({"type": kind, **rest}),
+    st.sampled_from(["ready", "partial", "final", "done", "error", "pong", "slow_down", "later"]),
+    st.dictionaries(
+        st.sampled_from(
+            ["segment", "stable", "tentative", "position", "words", "reason", "code", "message"]
+        ),
+        anything,
+    ),
+)
+
+
+@given(st.binary(max_size=9) | st.text() | anything.map(json.dumps) | nearly)
+def test_any_message_of_a_server_is_an_event_or_one_of_our_errors(message: str | bytes) -> None:
+    """The parser's law, on the client's side."""
+    event = None
+    with contextlib.suppress(ServerError, ProtocolError):
+        event = Conversation(RATE, Options()).receive(message)
+    assert event is None or isinstance(event, Partial | Final)
+
+
+def test_messages_from_newer_servers_are_passed_over() -> None:
+    """Servers may say more in time; clients need not understand it."""
+    assert Conversation(RATE, Options()).receive('{"type":"weather","sky":"blue"}') is None
