@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from asr.acoustic import AcousticState, Array
     from asr.decoding import DecodedWord
 
-# From the 20th silent block in a row on (1.5 s) the network is not stepped and says blank. With the
-# 12 blank frames after which a word is complete that makes 2 s, from which on more silence of whole
-# blocks changes no word, whatever the network would have said.
+# A block is silent if its own 1,280 samples are zero. From the 20th in a row on (1.5 s) the network
+# is not stepped and says blank. With the 12 blank frames after which a word is complete that makes
+# 2 s, from which on more silence of whole blocks changes no word, whatever the network would say.
 SILENT_STEPS = 19
 LOUDEST = 1e6  # audio lies in ±1; beyond this float32 energies would overflow
 NEVER = -80.0  # log-probability of what cannot be, kept finite for decoders' arithmetic
@@ -126,7 +126,7 @@ class Progress:
 
     def pass_silence(self) -> bool:
         """Pass over the next block if its silence needs no network; whether that was so."""
-        if self.block().any():
+        if self.block()[:BLOCK_SAMPLES].any():
             self._silent_blocks = 0
         else:
             self._silent_blocks = min(self._silent_blocks, SILENT_STEPS) + 1
