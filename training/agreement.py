@@ -29,19 +29,28 @@ class Agreement:
     choices: float
 
 
-def compare(
-    model: AcousticModel, truth: AcousticModel, blocks: int = 50, streams: int = 4
-) -> Agreement:
-    """How far two models of the same network are apart on random features, states carried along.
+def random_features(blocks: int = 50, streams: int = 4) -> Array:
+    """Normalised features of no speech at all, always the same ones.
+
+    Args:
+        blocks: B, of 80 ms each.
+        streams: N.
+
+    Returns:
+        float32 [B, N, 8, 80].
+    """
+    shape = blocks, streams, BLOCK_FRAMES, BANDS
+    return np.random.default_rng(0).standard_normal(shape, np.float32)
+
+
+def compare(model: AcousticModel, truth: AcousticModel, features: Array) -> Agreement:
+    """How far two models of the same network are apart, with states carried along.
 
     Args:
         model: the one in question.
         truth: the other.
-        blocks: length, of 80 ms each.
-        streams: stepped together.
+        features: normalised, of B blocks in a row of N streams, float32 [B, N, 8, 80].
     """
-    shape = blocks, streams, BLOCK_FRAMES, BANDS
-    features = np.random.default_rng(0).standard_normal(shape, np.float32)
     expected, heard = _log_probs(truth, features), _log_probs(model, features)
     differences = np.concatenate([(heard[head] - expected[head]).ravel() for head in truth.heads])
     other = [heard[head].argmax(-1) != expected[head].argmax(-1) for head in truth.heads]

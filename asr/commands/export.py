@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, help="folder of the bundle; an older bundle is replaced")
     parser.add_argument("--name", help="the model's name (default: the folder's)")
     parser.add_argument(
-        "--language", default="und", metavar="CODE", help="what it recognises, such as en"
+        "--language", metavar="CODE", help="what it recognises (default: what the recipe says)"
     )
     parser.add_argument(
         "--licence", default="NOASSERTION", metavar="SPDX", help="licence of the weights"
@@ -38,12 +38,16 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         from training.checkpoint import read_checkpoint
-        from training.export import Names, export_bundle
+        from training.export import UNKNOWN_LANGUAGE, Names, export_bundle
     except ModuleNotFoundError as error:
+        if error.name not in {"torch", "onnx"}:
+            raise
         raise ConfigError(f"export needs {error.name}: pip install 'asr[train]'") from error
     card = _read_card(args.card) if args.card else None
-    names = Names(args.name or args.out.resolve().name, args.language, args.licence)
-    exported = export_bundle(read_checkpoint(args.checkpoint), args.out, names, card)
+    checkpoint = read_checkpoint(args.checkpoint)
+    language = args.language or str(checkpoint.recipe.get("language", UNKNOWN_LANGUAGE))
+    names = Names(args.name or args.out.resolve().name, language, args.licence)
+    exported = export_bundle(checkpoint, args.out, names, card)
     for line in report(exported):
         print(line, file=sys.stderr)
     return 0

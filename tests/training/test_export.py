@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ from asr.errors import BundleError, ConfigError
 from asr.onnx_backend import OnnxModel
 from tests.training.small_networks import small_network
 from training import export
-from training.agreement import compare
+from training.agreement import compare, random_features
 from training.checkpoint import Checkpoint, write_checkpoint
 from training.export import Names, export_bundle, read_weights, rounded
 from training.model import AcousticNetwork, NetworkConfig
@@ -47,7 +48,7 @@ def small_checkpoint(cell: str = "lstm") -> Checkpoint:
         units,
         mean=[float(k) for k in range(80)],
         deviation=[2.0] * 80,
-        recipe={"name": "tiny", "seed": None, "data": [{"manifest": "a.jsonl"}]},
+        recipe={"name": "tiny", "language": "eo", "seed": None, "data": [{"manifest": "a.jsonl"}]},
         progress={"step": 7, "hours": 0.5, "best_wer": float("inf")},
     )
 
@@ -71,7 +72,11 @@ def test_a_bundle_says_what_the_checkpoint_says(tmp_path: Path, cell: str) -> No
     assert about.features.mean == tuple(checkpoint.mean)
     assert list(exported.bundle.units["phones"]) == checkpoint.units["phones"]
     assert about.training["progress"] == {"step": 7, "hours": 0.5}
-    assert about.training["recipe"] == {"name": "tiny", "data": [{"manifest": "a.jsonl"}]}
+    assert about.training["recipe"] == {
+        "name": "tiny",
+        "language": "eo",
+        "data": [{"manifest": "a.jsonl"}],
+    }
     assert exported.agreement["float32"].largest < 3e-5
     assert exported.agreement["int8"].rms < 0.1
 
@@ -185,12 +190,13 @@ def test_weights_that_cannot_be_read_back_are_named(tmp_path: Path, damage: str)
 
 def test_models_are_compared_by_their_log_probabilities() -> None:
     """A network agrees with itself entirely, and not at all with a stranger."""
-    same = compare(TorchModel(small_network()), TorchModel(small_network()), blocks=5)
+    features = random_features(blocks=5)
+    same = compare(TorchModel(small_network()), TorchModel(small_network()), features)
     assert (same.largest, same.rms, same.choices) == (0, 0, 0)
     stranger = small_network()
     with torch.no_grad():
         stranger.get_submodule("heads.pieces").get_parameter("weight").neg_()
-    other = compare(TorchModel(stranger), TorchModel(small_network()), blocks=5)
+    other = compare(TorchModel(stranger), TorchModel(small_network()), features)
     assert other.largest > other.rms > 0.1
     assert other.choices > 0.5
 
@@ -203,7 +209,7 @@ def test_the_command_writes_a_bundle_and_tells_sizes_and_errors(
     (tmp_path / "card.md").write_text("# Ours\n")
     arguments = parsed(
         *(tmp_path / "best.pt", tmp_path / "english"),
-        *("--language", "en", "--licence", "CC-BY-4.0", "--card", tmp_path / "card.md"),
+        *("--licence", "CC-BY-4.0", "--card", tmp_path / "card.md"),
     )
     assert command.run(arguments) == 0
     printed = capsys.readouterr()
@@ -214,7 +220,7 @@ def test_the_command_writes_a_bundle_and_tells_sizes_and_errors(
     assert f"{size:,} bytes" in printed.err
     assert (tmp_path / "english" / "MODEL_CARD.md").read_text() == "# Ours\n"
     about = bundle.read(tmp_path / "english").description
-    assert (about.name, about.language, about.licence) == ("english", "en", "CC-BY-4.0")
+    assert (about.name, about.language, about.licence) == ("english", "eo", "CC-BY-4.0")
 
 
 def test_the_default_card_says_what_the_checkpoint_knows(tmp_path: Path) -> None:
@@ -242,3 +248,16 @@ def test_the_exported_graph_is_run_by_the_recognisers_own_backend(tmp_path: Path
     model = OnnxModel(exported.bundle.acoustic_file("float32"), {"pieces": 29, "phones": 11}, 2)
     shapes = [part.shape for part in model.initial()]
     assert shapes == [(3, 80), (1, 16), (2, 24), (2, 24), (2, 24)]
+
+
+def test_export_without_pytorch_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The light install has this command, too; it must not end in a trace."""
+    monkeypatch.setitem(sys.modules, "training.checkpoint", None)
+    with pytest.raises(ModuleNotFoundError):
+        command.run(parsed(tmp_path / "best.pt", tmp_path / "out"))
+    monkeypatch.delitem(sys.modules, "training.checkpoint")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ConfigError, match=r"export needs torch: pip install 'asr\[train\]'"):
+        command.run(parsed(tmp_path / "best.pt", tmp_path / "out"))
