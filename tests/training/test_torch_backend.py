@@ -123,3 +123,20 @@ def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match="device 'nowhere' cannot be used"):
         load_checkpoint_recognizer(tmp_path / "best.pt", "nowhere")
+
+
+@each_cell
+def test_streams_stepped_together_as_on_a_gpu_agree_with_each_alone(cell: str) -> None:
+    """The batched way must pair states and features rightly; only its last bits may differ."""
+    model = TorchModel(small_network(cell))
+    states = [model.initial()] * 5
+    for features in random_blocks(4, 5):
+        alone, after = model.step(features, states)
+        # What `step` does on a GPU, run on the CPU here.
+        together, batched = model._step_together(features, states)  # noqa: SLF001
+        for name in model.heads:
+            np.testing.assert_allclose(together[name], alone[name], atol=1e-5)
+        for one, other in zip(after, batched, strict=True):
+            for part, value in zip(one, other, strict=True):
+                np.testing.assert_allclose(part, value, atol=1e-5)
+        states = after
