@@ -32,12 +32,11 @@ lint: .venv/.everything  ## style, format and types
 	@$(BIN)/mypy
 
 bench: .venv/.everything  ## measure every figure of the README, one after the other
-	@for file in benchmarks/bench_*.py; do \
-		echo "Bench: $$file"; $(BIN)/python "$$file" || exit 1; \
-	done
+	@echo "Bench: every figure, one after the other; leave the machine alone meanwhile"
+	@$(BIN)/python -m benchmarks
 
 tables: .venv/.everything  ## write the tables of figures into README.md from results/
-	@$(BIN)/python benchmarks/tables.py
+	@$(BIN)/python -m benchmarks.tables
 
 setup: .venv/.everything  ## set up everything without running it
 
