@@ -89,17 +89,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code. Help and wrong usage leave by `SystemExit`, as argparse does.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
-    known = [name for name in arguments[:1] if name in COMMANDS]
-    parser = make_parser(known or COMMANDS)
-    args = parser.parse_args(arguments)
-    if args.version:
-        print(f"asr {version()}")
-        return 0
-    if args.command is None:
-        parser.print_help(sys.stderr)
-        return USAGE
-    return _run(args)
+    try:
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # who read our output has left; what is still buffered would complain once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return code
 
 
 def version() -> str:
@@ -112,22 +111,24 @@ def version() -> str:
         return "of a checkout that is not installed"
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(arguments: Sequence[str]) -> int:
     from asr.errors import Error
 
+    known = [name for name in arguments[:1] if name in COMMANDS]
+    parser = make_parser(known or COMMANDS)
+    args = parser.parse_args(arguments)
+    if args.version:
+        print(f"asr {version()}")
+        return 0
+    if args.command is None:
+        parser.print_help(sys.stderr)
+        return USAGE
     try:
-        code = find(args.command).run(args)
-        sys.stdout.flush()
+        return find(args.command).run(args)
     except Error as error:
+        sys.stdout.flush()
         print(f"asr: {error}", file=sys.stderr)
         return FAILED
     except UsageError as error:
         print(f"asr {args.command}: {error}; see asr {args.command} --help", file=sys.stderr)
         return USAGE
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        # who read our output has left; what is still buffered would complain once more at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    return code

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     ]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options that choose what recognises."""
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that choose a model."""
     parser.add_argument(
         "--model",
         metavar="NAME_OR_PATH",
@@ -30,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="int8",
         help="arithmetic of the model (default: int8)",
     )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that choose what recognises: a model here or a server."""
+    add_model_arguments(parser)
     parser.add_argument(
         "--url",
         metavar="WS_URL",

@@ -127,5 +127,6 @@ class Screen:
             return
         gap = " " if self._line and self._tentative else ""
         room = self._columns() - 3 - len(self._line) - len(gap)
-        dim = f"{gap}{DIM}{self._tentative[: max(room, 0)]}{PLAIN}" if self._tentative else ""
+        fitting = self._tentative[: max(room, 0)]
+        dim = f"{gap}{DIM}{fitting}{PLAIN}" if fitting else ""
         self._out.write(f"\r{self._meter}{self._line}{dim}{CLEAR}")

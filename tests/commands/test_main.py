@@ -1,0 +1,134 @@
+"""The command line as a whole: help at once, exit codes, one line for a failure, quiet endings."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from asr import audio, commands
+from asr.errors import AudioError
+
+if TYPE_CHECKING:
+    import argparse
+
+ROOT = Path(__file__).parents[2]
+ASR = [sys.executable, "-m", "asr"]
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, work: object) -> None:
+    """Let `asr info` do something else."""
+    fake = SimpleNamespace(SUMMARY="tell", add_arguments=lambda _: None, run=work)
+    monkeypatch.setattr(commands, "find", lambda _: fake)
+
+
+@pytest.mark.parametrize("name", commands.COMMANDS)
+def test_every_command_has_a_summary_and_help(name, capsys):
+    """One line in the list, and more on request."""
+    with pytest.raises(SystemExit) as left:
+        commands.main([name, "--help"])
+    assert left.value.code == 0
+    assert f"asr {name}" in capsys.readouterr().out
+    assert re.fullmatch(r"[a-z][^\n]{10,90}[^.\n]", commands.find(name).SUMMARY)
+
+
+def test_help_lists_all_commands_at_once():
+    """Quick, since nothing heavy is loaded: at most 0.3 s of CPU, NumPy left alone."""
+    code = (
+        "import sys, time\n"
+        "from asr.commands import main\n"
+        "try: main(['--help'])\n"
+        "finally:\n"
+        "    heavy = {'numpy', 'torch', 'onnxruntime', 'soundfile'} & set(sys.modules)\n"
+        "    print(heavy, time.process_time(), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
+    heavy, seconds = done.stderr.decode().rsplit(maxsplit=1)
+    assert heavy == "set()"
+    assert float(seconds) < 0.3
+    assert all(name in done.stdout.decode() for name in commands.COMMANDS)
+
+
+def test_wrong_usage_is_told_with_exit_code_2(capsys):
+    """An unknown command, an unknown option, no command at all."""
+    for arguments in (["transcrib"], ["info", "--jason"]):
+        with pytest.raises(SystemExit) as left:
+            commands.main(arguments)
+        assert left.value.code == 2
+    assert commands.main([]) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_the_version_is_data(capsys):
+    """On standard output, for scripts."""
+    assert commands.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("asr ")
+
+
+def test_a_failed_job_is_one_line_and_exit_code_1(monkeypatch, capsys):
+    """No trace for a user's mistake."""
+
+    def fail(_: argparse.Namespace) -> int:
+        raise AudioError("talk.wav: no such file; check the path")
+
+    pretend(monkeypatch, fail)
+    assert commands.main(["info"]) == 1
+    assert capsys.readouterr() == ("", "asr: talk.wav: no such file; check the path\n")
+
+
+def test_arguments_that_make_no_sense_together_are_usage(monkeypatch, capsys):
+    """Exit code 2, with the way to help."""
+
+    def fail(_: argparse.Namespace) -> int:
+        raise commands.UsageError("a and b contradict each other")
+
+    pretend(monkeypatch, fail)
+    assert commands.main(["info"]) == 2
+    assert "contradict each other; see asr info --help" in capsys.readouterr().err
+
+
+def test_our_own_bugs_keep_their_trace(monkeypatch):
+    """Only errors that are not ours become one line."""
+
+    def fail(_: argparse.Namespace) -> int:
+        raise ZeroDivisionError
+
+    pretend(monkeypatch, fail)
+    with pytest.raises(ZeroDivisionError):
+        commands.main(["info"])
+
+
+def test_a_reader_who_leaves_is_no_error_to_talk_about(model):
+    """`asr info | head -1`: quiet."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as gone:
+        done = subprocess.run(
+            [*ASR, "info", model], cwd=ROOT, stdout=gone, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == b""
+
+
+def test_ctrl_c_is_quiet_with_exit_code_130(model, speech):
+    """In the middle of a stream that would never end."""
+    arguments = [*ASR, "transcribe", "--raw", "48000", "-", "--model", model]
+    with subprocess.Popen(
+        arguments, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(audio.to_s16le(audio.read(speech).samples))
+        process.stdin.flush()
+        assert process.stdout.read(1)  # blocks until words come, so it is at work
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors == b""

@@ -1,0 +1,269 @@
+"""`asr transcribe`: the recogniser's words, in every format, from files and from pipes."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import asr
+from asr import audio, client, commands, writers
+from asr.transcript import Final, Partial, Transcript, Word
+
+ROOT = Path(__file__).parents[2]
+
+
+class Stdin:
+    """Standard input that holds these bytes."""
+
+    def __init__(self, data: bytes, *, terminal: bool = False) -> None:
+        self.buffer = io.BytesIO(data)
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        """Whether it pretends to be a terminal."""
+        return self._terminal
+
+
+@pytest.fixture(scope="session")
+def expected(model: str, speech: Path) -> Transcript:
+    """What the library says."""
+    transcript = asr.load(model).transcribe(speech)
+    assert len(transcript.words) > 10
+    return transcript
+
+
+@pytest.mark.parametrize("name", writers.FORMATS)
+def test_it_writes_what_the_library_says(name, model, speech, expected, capsys):
+    """Same words, same times, in every format; nothing on standard error."""
+    assert commands.main(["transcribe", str(speech), "--format", name, "--model", model]) == 0
+    out, err = capsys.readouterr()
+    assert out == writers.FORMATS[name](expected, str(speech))
+    assert err == ""
+
+
+def test_times_in_json_count_the_file_s_own_samples(model, speech, expected, capsys):
+    """48 kHz in, 48 kHz told, none beyond the end."""
+    commands.main(["transcribe", str(speech), "--format", "json", "--model", model])
+    told = json.loads(capsys.readouterr().out)
+    assert (told["sample_rate"], told["duration"], told["duration_s"]) == (48000, 576000, 12.0)
+    assert max(word.end for word in expected.words) > 16000 * 12  # not samples at 16 kHz
+    assert told["segments"][-1]["end"] <= told["duration"]
+
+
+def test_a_bad_file_is_told_and_the_others_go_on(model, speech, expected, capsys, tmp_path):
+    """Exit code 1 at the end, one line for each."""
+    text = tmp_path / "letter.wav"
+    text.write_text("dear reader, " * 50)
+    files = [str(tmp_path / "missing.wav"), str(text), str(speech)]
+    assert commands.main(["transcribe", *files, "--model", model]) == 1
+    out, err = capsys.readouterr()
+    lines = writers.text(expected).splitlines()
+    assert out.splitlines() == [f"{speech}: {line}" for line in lines]
+    assert [line.split(": ")[1] for line in err.splitlines()] == files[:2]
+
+
+def test_a_file_that_breaks_off_gives_its_words_until_then(model, speech, capsys, tmp_path):
+    """Damage that only decoding reveals: what was said before it, then the line."""
+    data = bytearray(speech.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 200] = bytes(200)
+    damaged = tmp_path / "damaged.flac"
+    damaged.write_bytes(data)
+    assert commands.main(["transcribe", str(damaged), "--model", model]) == 1
+    out, err = capsys.readouterr()
+    assert out.strip()
+    assert err.count("\n") == 1
+    assert "damaged.flac: cut off or damaged" in err
+
+
+@pytest.mark.parametrize("name", ["text", "json", "srt"])
+def test_a_folder_gets_a_file_for_each_input(name, model, speech, expected, capsys, tmp_path):
+    """Named after the input; standard output stays empty."""
+    folder = tmp_path / "new" / "folder"
+    arguments = [str(speech), "--output", str(folder), "--format", name, "--model", model]
+    assert commands.main(["transcribe", *arguments]) == 0
+    written = folder / f"long talk.{writers.EXTENSIONS[name]}"
+    assert written.read_text("utf-8") == writers.FORMATS[name](expected, str(speech))
+    assert capsys.readouterr().out == ""
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(model, speech, capsys, tmp_path):
+    """The place is a file."""
+    (tmp_path / "file").touch()
+    arguments = [str(speech), "--output", str(tmp_path / "file"), "--model", model]
+    assert commands.main(["transcribe", *arguments]) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["a.wav", "b.wav", "--format", "srt"],
+        ["x/a.wav", "y/a.flac", "--output", "somewhere"],
+        ["-", "-"],
+        ["a.wav", "--url", "ws://localhost:1", "--model", "english"],
+    ],
+)
+def test_arguments_that_contradict_each_other_are_usage(arguments, capsys):
+    """Told before anything is loaded or overwritten."""
+    assert commands.main(["transcribe", *arguments]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("rate", ["3999", "0", "fast"])
+def test_a_rate_that_makes_no_sense_is_usage(rate):
+    """Raw audio has no header that could contradict it."""
+    with pytest.raises(SystemExit) as left:
+        commands.main(["transcribe", "--raw", rate, "-"])
+    assert left.value.code == 2
+
+
+def test_a_terminal_as_standard_input_is_usage(model, monkeypatch, capsys):
+    """Nobody types audio."""
+    monkeypatch.setattr(sys, "stdin", Stdin(b"", terminal=True))
+    assert commands.main(["transcribe", "-", "--model", model]) == 2
+    assert "asr mic" in capsys.readouterr().err
+
+
+def test_a_file_on_standard_input_is_recognised(model, speech, expected, monkeypatch, capsys):
+    """`cat talk.flac | asr transcribe -`."""
+    monkeypatch.setattr(sys, "stdin", Stdin(speech.read_bytes()))
+    assert commands.main(["transcribe", "-", "--model", model]) == 0
+    assert capsys.readouterr().out == writers.text(expected)
+
+
+def test_raw_audio_is_recognised_like_a_file(
+    model, speech, expected, monkeypatch, capsys, tmp_path
+):
+    """The same samples, the same words, from a file and from standard input."""
+    raw = audio.to_s16le(audio.read(speech).samples)
+    (tmp_path / "talk.raw").write_bytes(raw)
+    monkeypatch.setattr(sys, "stdin", Stdin(raw))
+    for file in ("-", str(tmp_path / "talk.raw")):
+        assert commands.main(["transcribe", "--raw", "48000", file, "--model", model]) == 0
+        assert capsys.readouterr().out == writers.text(expected)
+
+
+def test_raw_audio_of_an_odd_length_is_told_after_its_words(model, speech, monkeypatch, capsys):
+    """Half a sample means another format; what was understood is not lost."""
+    raw = audio.to_s16le(audio.read(speech).samples)
+    monkeypatch.setattr(sys, "stdin", Stdin(raw + b"x"))
+    assert commands.main(["transcribe", "--raw", "48000", "-", "--model", model]) == 1
+    out, err = capsys.readouterr()
+    assert out.strip()
+    assert "odd number of bytes" in err
+
+
+def test_words_come_while_the_pipe_is_still_open(model, speech):
+    """Live: the first word is out before the end of the audio is in."""
+    raw = audio.to_s16le(audio.read(speech).samples)
+    arguments = ["transcribe", "--raw", "48000", "-", "--model", model]
+    with subprocess.Popen(
+        [sys.executable, "-m", "asr", *arguments],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(raw)
+        process.stdin.flush()
+        timer = threading.Timer(60, process.kill)
+        timer.start()
+        assert process.stdout.read(3)  # blocks until words come; the pipe is still open
+        timer.cancel()
+        process.stdin.close()
+        process.stdout.read()
+    assert process.returncode == 0
+
+
+def test_an_empty_recording_has_an_empty_transcript(model, capsys, tmp_path):
+    """Nobody spoke: no word, no error."""
+    silence = tmp_path / "silence.wav"
+    soundfile.write(silence, np.zeros(0), 16000)
+    assert commands.main(["transcribe", str(silence), "--model", model]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_samples_that_are_not_finite_are_counted_aloud(model, capsys, tmp_path):
+    """The words around them come; the user learns that the recorder is broken."""
+    broken = np.full(16000, np.nan, np.float32)
+    path = tmp_path / "broken.wav"
+    soundfile.write(path, broken, 16000, subtype="FLOAT")
+    assert commands.main(["transcribe", str(path), "--model", model]) == 0
+    assert "16000 samples were not finite" in capsys.readouterr().err
+
+
+def test_partials_are_lines_on_standard_error(model, speech, expected, capsys):
+    """Standard output holds the same as without them."""
+    assert commands.main(["transcribe", str(speech), "--partials", "--model", model]) == 0
+    out, err = capsys.readouterr()
+    assert out == writers.text(expected)
+    assert len(err.splitlines()) > 10
+
+
+def test_a_model_that_is_not_there_is_one_line(speech, capsys):
+    """Before any file is read."""
+    assert commands.main(["transcribe", str(speech), "--model", "klingon"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_server_recognises_when_asked(speech, monkeypatch, capsys):
+    """The file's own samples go there, and its events are shown as they come."""
+    words = Word("good", 0, 480, 1.0), Word("day", 480, 960, 1.0)
+    final = Final(0, words, "finish", 960)
+
+    def transcribe(url, chunks, sample_rate, options=None, on_event=None):
+        assert (url, sample_rate, options) == ("ws://somewhere:1", 48000, None)
+        assert sum(map(len, chunks)) == 576000
+        on_event(Partial(0, "good", "da", 600))
+        on_event(final)
+        return Transcript((final,), sample_rate, 576000)
+
+    monkeypatch.setattr(client, "transcribe", transcribe)
+    assert commands.main(["transcribe", str(speech), "--url", "ws://somewhere:1"]) == 0
+    assert capsys.readouterr().out == "good day\n"
+
+
+def test_a_checkpoint_runs_through_pytorch(model, speech, expected, monkeypatch, capsys):
+    """`--model best.pt` goes to the one function that knows checkpoints."""
+    from training import torch_backend
+
+    recognizer = asr.load(model)
+    monkeypatch.setattr(torch_backend, "load_checkpoint_recognizer", lambda _: recognizer)
+    assert commands.main(["transcribe", str(speech), "--model", "runs/best.pt"]) == 0
+    assert capsys.readouterr().out == writers.text(expected)
+
+
+def test_a_checkpoint_without_pytorch_names_the_cure(speech, monkeypatch, capsys):
+    """The base installation recognises bundles only."""
+    monkeypatch.delitem(sys.modules, "training.torch_backend", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert commands.main(["transcribe", str(speech), "--model", "runs/best.pt"]) == 1
+    assert "pip install 'asr[train]'" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_memory_stays_below_200_megabytes(model, speech):
+    """All in: Python, NumPy, ONNX Runtime and the tiny model; the rest is the model's."""
+    code = (
+        "import re, sys\n"
+        "from asr.commands import main\n"
+        f"main(['transcribe', {str(speech)!r}, '--model', {model!r}])\n"
+        "status = open('/proc/self/status').read()\n"
+        "print(re.search(r'VmHWM:\\s+(\\d+)', status)[1], file=sys.stderr)\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=True
+    )
+    assert int(done.stderr) < 150_000  # kB; the shipped model takes up to 50 MB more
