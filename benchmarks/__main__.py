@@ -1,0 +1,47 @@
+"""All figures, one after the other: `python -m benchmarks [--record] [DATA]`.
+
+DATA is the set that WER, company and streaming against offline are measured on; without it the demo
+recording serves. Setting up takes minutes and a network, so it is measured only with `--setup`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from benchmarks import (
+    company,
+    memory_and_start,
+    realtime_factor,
+    setup,
+    streaming_equals_offline,
+    wer,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run them; 1 if any target was missed."""
+    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
+    parser.add_argument("data", nargs="?", metavar="DATA", help="manifest or folder")
+    parser.add_argument("--record", action="store_true", help="append the figures to results/")
+    parser.add_argument("--setup", action="store_true", help="measure setting up, too")
+    args = parser.parse_args(arguments)
+    record = ["--record"] if args.record else []
+    data = [args.data] if args.data else []
+    codes = [
+        memory_and_start.main(record),
+        realtime_factor.main([*record, *data]),
+        company.main([*record, *data]),
+        streaming_equals_offline.main([*record, *data]),
+        wer.main([*record, *data]),
+        setup.main(record) if args.setup else 0,
+    ]
+    return max(codes)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

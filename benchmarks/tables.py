@@ -1,0 +1,102 @@
+"""The table of figures in README.md and docs/, made from `results/`.
+
+Between `<!-- figures: begin … -->` and `<!-- figures: end -->` stands the latest recorded row of
+every figure. Benchmarks named behind `only:`, as in `<!-- figures: begin only: wer company -->`,
+are shown alone. With `--check` nothing is written: exit code 1 if a table is stale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.figure import RESULTS, ROOT, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BLOCK = re.compile(r"(<!-- figures: begin(.*?)-->\n)(.*?)(<!-- figures: end -->)", re.DOTALL)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the tables, or check them."""
+    parser = argparse.ArgumentParser("python -m benchmarks.tables", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 if one is stale")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="default: results")
+    parser.add_argument(
+        "documents", type=Path, nargs="*", help="default: README.md and all of docs/"
+    )
+    args = parser.parse_args(arguments)
+    documents = args.documents or [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    rows = latest(args.results)
+    stale = False
+    for document in documents:
+        before = document.read_text("utf-8")
+        after = filled(before, rows)
+        if before == after:
+            continue
+        stale = True
+        if args.check:
+            print(f"{document.name}: the table of figures is stale; run make tables")
+        else:
+            document.write_text(after, "utf-8")
+            print(f"{document.name}: wrote the table of figures")
+    return 1 if args.check and stale else 0
+
+
+def latest(results: Path) -> dict[str, list[dict[str, Any]]]:
+    """The last row of every figure, by benchmark, in the order of first recording.
+
+    Lines of a file in `results` that have no key `figure` belong to something else (training runs).
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for file in sorted(results.glob("*.jsonl")):
+        rows: dict[str, dict[str, Any]] = {}
+        for line in file.read_text("utf-8").splitlines():
+            row = json.loads(line)
+            if "figure" in row:
+                rows[row["figure"]] = row
+        if rows:
+            found[file.stem] = list(rows.values())
+    return found
+
+
+def filled(document: str, rows: dict[str, list[dict[str, Any]]]) -> str:
+    """The document with every block of figures made anew."""
+
+    def block(match: re.Match[str]) -> str:
+        _, _, names = match[2].partition("only:")
+        wanted = names.split() or list(rows)
+        chosen = [row for name in wanted for row in rows.get(name, [])]
+        return f"{match[1]}{table(chosen)}{match[4]}"
+
+    return BLOCK.sub(block, document)
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """A Markdown table of the rows and the machines they were measured on; empty without rows."""
+    if not rows:
+        return ""
+    machines = list(dict.fromkeys(row["machine"] for row in rows))
+    lines = ["| what | figure | spread | target | commit | command |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        low, high = (shown(value, row["unit"]) for value in row["spread"])
+        target = f"{row['target']}: {'met' if row['met'] else 'missed'}" if row["target"] else ""
+        mark = f" ({machines.index(row['machine']) + 1})" if len(machines) > 1 else ""
+        lines.append(
+            f"| {row['title']} | {shown(row['value'], row['unit'])}{mark} "
+            f"| {low if low == high else f'{low} to {high}'} | {target} "
+            f"| {row['commit']} | `{row['command']}` |"
+        )
+    numbered = [
+        f"({i}) {name}" if len(machines) > 1 else name for i, name in enumerate(machines, 1)
+    ]
+    return "\n".join([*lines, "", f"Measured on {'; '.join(numbered)}.", ""])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
