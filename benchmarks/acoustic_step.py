@@ -1,8 +1,8 @@
 """CPU time of one step of the acoustic network, its error in int8, and the size of its files.
 
-    python benchmarks/acoustic_step.py                       # random weights: 4 x 512 LSTM
-    python benchmarks/acoustic_step.py --cell gru --width 640
-    python benchmarks/acoustic_step.py --checkpoint runs/english/best.pt --audio asr/demo/*.flac
+    python -m benchmarks.acoustic_step                       # random weights: 4 x 512 LSTM
+    python -m benchmarks.acoustic_step --cell gru --width 640
+    python -m benchmarks.acoustic_step --checkpoint BEST.pt --audio asr/demo/recording.flac
 
 A step is a block of 80 ms for each of N streams, on one thread. Times are CPU time of the process.
 The forms take turns in bursts of ten steps, so that other work on the machine slows all alike;
@@ -15,9 +15,7 @@ the recordings if there are any, else over random features.
 
 from __future__ import annotations
 
-import argparse
-import platform
-import subprocess
+import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,9 +25,11 @@ import numpy as np
 import torch
 
 from asr import audio, resampling
-from asr.acoustic import BLOCK_FRAMES
+from asr.acoustic import BLOCK_FRAMES, BLOCK_OUTPUTS
 from asr.features import BANDS, Normalisation, log_mel
 from asr.onnx_backend import OnnxModel
+from benchmarks import inputs
+from benchmarks.figure import Figure, report
 from training.agreement import compare, random_features
 from training.checkpoint import Checkpoint, read_checkpoint
 from training.export import rounded
@@ -38,47 +38,61 @@ from training.model import CELLS, AcousticNetwork, HeadConfig, NetworkConfig
 from training.torch_backend import TorchModel
 
 if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from asr.acoustic import AcousticModel, Array
+    from training.agreement import Agreement
 
 BATCHES = (1, 8, 32, 64)
 BLOCK_MS = 80
 BURST = 10  # steps
+SPREAD = (10, 50, 90)  # percentiles
 Times = dict[tuple[str, int], "NDArray[np.float64]"]
 
 
-def main() -> None:
-    """Measure and print; the figure comes last."""
-    args = arguments()
+def main(arguments: Sequence[str]) -> int:
+    """Measure, print, record; the figure comes last."""
+    args = parsed(arguments)
     torch.set_num_threads(1)
     checkpoint = read_checkpoint(args.checkpoint) if args.checkpoint else random_checkpoint(args)
     network = rounded(checkpoint.build())
     heads, look_ahead = network.config.exported_heads(), network.config.look_ahead
     models: dict[str, AcousticModel] = {}
+    megabytes: dict[str, float] = {}
     with TemporaryDirectory() as folder:
         for precision in PRECISIONS:
             path = Path(folder) / f"{precision}.onnx"
             write_graph(network, path, precision)
-            print(f"{precision}: {path.stat().st_size / 1e6:.2f} MB")
+            megabytes[precision] = path.stat().st_size / 1e6
             models[precision] = OnnxModel(path, heads, look_ahead)
     times = measure(models, args.runs)
-    print_times(times)
     features = features_of(args.audio, checkpoint) if args.audio else random_features()
-    print_errors(models, TorchModel(network), features)
-    print_figure(times["int8", 1], network.config)
+    truth = TorchModel(network)
+    errors = {name: compare(model, truth, features) for name, model in models.items()}
+    print_times(times)
+    for name, found in errors.items():
+        print(
+            f"{name}: {megabytes[name]:.2f} MB, largest error {found.largest:.1e}, "
+            f"rms {found.rms:.1e}, another best unit in {found.choices:.2%} of "
+            f"{features.shape[0] * features.shape[1] * BLOCK_OUTPUTS} frames"
+        )
+    figure = figure_of(times, network.config, errors, megabytes)
+    return report("acoustic_step", [figure], arguments, args.results if args.record else None)
 
 
-def arguments() -> argparse.Namespace:
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """What the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = inputs.parser("acoustic_step", str(__doc__), data=False)
     parser.add_argument("--checkpoint", type=Path, help="instead of random weights")
     parser.add_argument("--cell", choices=CELLS, default="lstm")
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--depth", type=int, default=4)
     parser.add_argument("--audio", type=Path, nargs="+", default=[], help="with --checkpoint")
     parser.add_argument("--runs", type=int, default=1000, help="steps of each form")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if args.audio and not args.checkpoint:
         parser.error("--audio needs a --checkpoint: random weights know no normalisation")
     return args
@@ -145,32 +159,33 @@ def print_times(times: Times) -> None:
         )
 
 
-def print_errors(models: dict[str, AcousticModel], truth: AcousticModel, features: Array) -> None:
-    """Each form against PyTorch."""
-    for name, model in models.items():
-        found = compare(model, truth, features)
-        print(
-            f"{name}: largest error {found.largest:.1e}, rms {found.rms:.1e}, another best unit in "
-            f"{found.choices:.2%} of {features.shape[0] * features.shape[1] * 2} frames"
-        )
-
-
-def print_figure(times: NDArray[np.float64], config: NetworkConfig) -> None:
-    """The one line for scripts."""
-    warm = times[:, 1:]
-    low, median, high = np.percentile(warm, [10, 50, 90])
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607  # git is where PATH says
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    print(
-        f"acoustic step, int8 {config.cell} {config.depth}x{config.width}, one stream: "
-        f"{median:.3f} ms CPU per 80 ms block ({warm.size} runs, p10 {low:.3f}, p90 {high:.3f}; "
-        f"{platform.processor() or platform.machine()}, commit {commit or 'unknown'})"
+def figure_of(
+    times: Times,
+    config: NetworkConfig,
+    errors: dict[str, Agreement],
+    megabytes: dict[str, float],
+) -> Figure:
+    """The int8 step of one stream; everything else as details."""
+    low, median, high = (float(value) for value in np.percentile(times["int8", 1][:, 1:], SPREAD))
+    medians = {
+        f"{name}_{streams}_ms": round(float(np.median(values[:, 1:])), 3)
+        for (name, streams), values in times.items()
+    }
+    return Figure(
+        "acoustic_step",
+        f"CPU time of an int8 step of 80 ms, {config.cell} {config.depth} x {config.width}, alone",
+        median,
+        "ms",
+        times["int8", 1][:, 1:].size,
+        (low, high),
+        details={
+            "spread": "10th to 90th percentile",
+            **medians,
+            **{f"{name}_megabytes": round(size, 2) for name, size in megabytes.items()},
+            **{f"{name}_rms_error": float(f"{e.rms:.2g}") for name, e in errors.items()},
+        },
     )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))
