@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import soundfile
 import soxr
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from asr.errors import DataError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from training.recipe import Augmentation
 
 RATE = 16000
@@ -102,28 +102,27 @@ def mask(features: Tensor, frames: int, settings: Augmentation, rng: np.random.G
 
 
 def _noises(manifest: Path) -> list[Samples]:
-    """Training noises of a manifest; rows whose `split` is not `train` are left out."""
+    """Training noises of a manifest; of another `split` than `train`, or `kind` `rir`: left out."""
     try:
-        rows = [json.loads(line) for line in manifest.read_text().splitlines()]
-    except (OSError, ValueError) as error:
+        lines = manifest.read_text(encoding="utf-8").split("\n")
+        rows = [json.loads(line) for line in lines if line.strip()]
+        chosen = [row for row in rows if row.get("split") == "train" and row.get("kind") != "rir"]
+        paths = [manifest.parent / row["audio"] for row in chosen]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{manifest}: no readable manifest of noise: {error}") from error
-    paths = [manifest.parent / row["audio"] for row in rows if row.get("split") == "train"]
-    noises = [_read(path) for path in paths if "rir" not in path.parts]
+    noises = [_read(path) for path in paths]
     if not noises:
         raise DataError(f"{manifest}: no row has the split `train`")
     return noises
 
 
 def _rooms(folder: Path) -> list[Samples]:
+    """Impulse responses, each from its direct sound on."""
     paths = sorted(path for path in folder.glob("*") if path.suffix in (".flac", ".wav"))
     if not paths:
         raise DataError(f"{folder}: no impulse responses (.flac or .wav) here")
-    rooms = []
-    for path in paths:
-        response = _read(path)
-        direct = int(np.abs(response).argmax())
-        rooms.append(response[direct:] / np.sqrt(np.sum(response**2)))
-    return rooms
+    responses = map(_read, paths)
+    return [response[int(np.abs(response).argmax()) :] for response in responses]
 
 
 def _read(path: Path) -> Samples:
@@ -131,9 +130,6 @@ def _read(path: Path) -> Samples:
         samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
+    if not np.isfinite(samples).all() or not samples[:, 0].any():
+        raise DataError(f"{path}: silent, empty or with samples that are not finite")
     return np.asarray(soxr.resample(samples[:, 0], rate, RATE), np.float32)
-
-
-def seed_everything(seed: int) -> None:
-    """Seed PyTorch's generators (dropout, initial weights)."""
-    torch.manual_seed(seed)

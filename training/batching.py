@@ -49,12 +49,13 @@ def plan(
     current: list[int] = []
     longest = 0
     for number in np.argsort(jittered, kind="stable").tolist():
-        longest = max(longest, lengths[number])
+        longest = max(longest, int(lengths[number]))
         if current and longest * (len(current) + 1) > bound:
             batches.append(tuple(current))
-            current, longest = [], lengths[number]
+            current, longest = [], int(lengths[number])
         current.append(number)
-    batches.append(tuple(current))
+    if current:
+        batches.append(tuple(current))
     if short_first:
         return batches
     return [batches[number] for number in rng.permutation(len(batches))]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-import pickle
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -50,14 +50,28 @@ class Checkpoint:
     optimiser: dict[str, Any] = field(default_factory=dict)
 
     def build(self) -> AcousticNetwork:
-        """The network with the averaged weights, ready to recognise."""
+        """The network with the averaged weights, ready to recognise.
+
+        Raises:
+            BundleError: the weights are not those of such a network.
+        """
         network = AcousticNetwork(self.network)
-        network.load_state_dict(self.weights)
+        try:
+            network.load_state_dict(self.weights)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise BundleError(
+                f"the checkpoint's weights do not fit its network: {reason}"
+            ) from error
         return network.eval()
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint so that a crash leaves either the old file or the new one."""
+    """Write a checkpoint so that a crash leaves either the old file or the new one.
+
+    Raises:
+        BundleError: it cannot be written; the old file is still there.
+    """
     config = checkpoint.network
     values = {
         "format": FORMAT,
@@ -67,13 +81,17 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         },
         **{name: getattr(checkpoint, name) for name in _PARTS},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".part")
-    with draft.open("wb") as file:
-        torch.save(values, file)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("wb") as file:
+            torch.save(values, file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except (OSError, RuntimeError) as error:  # PyTorch wraps a full disk in RuntimeError
+        draft.unlink(missing_ok=True)
+        raise BundleError(f"{path}: the checkpoint cannot be written: {error}") from error
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -83,21 +101,24 @@ def read_checkpoint(path: Path) -> Checkpoint:
         BundleError: it is missing, damaged, no checkpoint, or of another format.
     """
     try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise BundleError(f"{path}: there is no such checkpoint") from error
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise BundleError(f"{path}: damaged, or no checkpoint of this project: {reason}") from error
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        found = values.get("format") if isinstance(values, dict) else None
+        with warnings.catch_warnings(action="ignore"):  # about pickles that it will not read
+            values = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        reason = "there is no such checkpoint" if not path.exists() else str(error.strerror)
+        raise BundleError(f"{path}: {reason}") from error
+    except Exception as error:  # PyTorch does not say which errors a damaged file can raise
+        raise BundleError(f"{path}: damaged, or no checkpoint of this project") from error
+    if not isinstance(values, dict) or "format" not in values:
+        raise BundleError(f"{path}: no checkpoint of this project")
+    if values["format"] != FORMAT:
+        found = values["format"]
         raise BundleError(f"{path}: checkpoint of format {found}; this version reads {FORMAT}")
     try:
         plain = {name: values["network"][name] for name in _PLAIN}
         heads = {name: HeadConfig(*head) for name, head in values["network"]["heads"].items()}
         parts = {name: values[name] for name in _PARTS}
-    except (KeyError, TypeError) as error:
-        raise BundleError(f"{path}: the checkpoint lacks {error}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"{path}: the checkpoint is not whole: {error}") from error
     return Checkpoint(NetworkConfig(**plain, heads=heads), **parts)
 
 

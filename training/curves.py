@@ -13,23 +13,17 @@ def draw_curves(metrics: Path, picture: Path) -> None:
     """Draw `metrics.jsonl` of a run as a PNG.
 
     Args:
-        metrics: lines with `step`, and either `training` or `validation` figures.
+        metrics: lines with `step`, `hours`, and either `training` or `validation` figures.
         picture: the file to write.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    figure, (losses, errors) = plt.subplots(2, 1, figsize=(8, 8), sharex=True)
-    training = [row for row in rows if "training" in row]
-    losses.plot(
-        [row["hours"] for row in training],
-        [row["training"]["loss"] for row in training],
-        label="training, all heads",
-        linewidth=0.8,
-    )
+    figure = Figure(figsize=(8, 8), dpi=110)
+    losses, errors = figure.subplots(2, 1, sharex=True)
+    training = [(row["hours"], row["training"]["loss"]) for row in rows if "training" in row]
+    if training:
+        losses.plot(*zip(*training, strict=True), label="training, all heads", linewidth=0.8)
     validation = [row for row in rows if "validation" in row]
     for name in sorted({name for row in validation for name in row["validation"]}):
         axis = losses if name.endswith(".loss") else errors
@@ -44,7 +38,7 @@ def draw_curves(metrics: Path, picture: Path) -> None:
     errors.set_xlabel("hours of audio gone through")
     for axis in (losses, errors):
         axis.grid(alpha=0.3)
-        axis.legend()
+        if axis.lines:
+            axis.legend()
     figure.tight_layout()
-    figure.savefig(picture, dpi=110)
-    plt.close(figure)
+    figure.savefig(picture)

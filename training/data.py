@@ -1,7 +1,8 @@
 """Training and validation speech: where it lies, what is said in it, and what of it cannot be used.
 
 Bad data is counted by kind and named by its first examples. A source of which more than
-`bad_share` cannot be used stops the run; otherwise the rest is used.
+`bad_share` cannot be used stops the run; otherwise the rest is used. The files themselves are
+read later (`training.audio_store`), under the same rule.
 """
 
 from __future__ import annotations
@@ -65,6 +66,9 @@ class Faults:
         if len(names) < EXAMPLES:
             names.append(name)
 
+    def __add__(self, other: Faults) -> Faults:
+        return Faults(self.counts + other.counts, self.examples | other.examples)
+
     def lines(self) -> list[str]:
         """One line for each kind of fault."""
         return [
@@ -84,6 +88,7 @@ class Rule:
             then.
         bad_share: the largest share of a source that may be unusable.
         any_text: also take text that no head can write (for validation, where every word counts).
+        most: samples in all; what comes after them is left out. 0: no bound.
     """
 
     shortest: int
@@ -91,33 +96,52 @@ class Rule:
     fastest: float
     bad_share: float
     any_text: bool = False
+    most: int = 0
 
 
-def manifest_rows(path: Path, drop: Mapping[str, list[str]]) -> Iterator[dict[str, Any]]:
-    """Rows of a JSON-lines manifest, with `audio` made a path.
+def manifest_rows(path: Path, drop: Mapping[str, list[str]]) -> list[dict[str, Any]]:
+    """Rows of a JSON-lines manifest (UTF-8), with `audio` made a path.
+
+    Args:
+        path: the manifest.
+        drop: leave out the rows that have one of these values.
 
     Raises:
-        DataError: no such file, or a line that is no JSON object.
+        DataError: no such file, a line that is no JSON object, or a key of `drop` that no row has.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines(): a text may hold U+2028 and its like.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: no manifest, not UTF-8 text") from error
+    rows = []
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
             row = json.loads(line)
             row["audio"] = path.parent / row["audio"]
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}:{number}: no JSON object with the key `audio`") from error
-        if not any(row.get(key) in values for key, values in drop.items()):
-            yield row
+        rows.append(row)
+    for key in drop:
+        if not any(key in row for row in rows):
+            raise DataError(f"{path}: no row has the key {key!r}, by which rows are to be dropped")
+    return [row for row in rows if not any(row.get(key) in drop[key] for key in drop)]
 
 
-def librispeech_rows(root: Path, split: str, *, download: bool) -> Iterator[dict[str, Any]]:
-    """Rows of one part of LibriSpeech in the same form, fetched first where asked for."""
+def librispeech_rows(root: Path, split: str) -> Iterator[dict[str, Any]]:
+    """Rows of one part of LibriSpeech in the same form.
+
+    Raises:
+        ConfigError: there is no such part.
+        DataError: it is not there.
+    """
     from training.librispeech import LibriSpeech
 
-    for row in LibriSpeech(root, split, download=download).utterances():
+    for row in LibriSpeech(root, split).utterances():
         yield {"id": row.id, "audio": row.path, "text": row.text, "speaker": row.speaker}
 
 
@@ -129,13 +153,18 @@ def load(
     Raises:
         DataError: nothing is usable, or more than `rule.bad_share` is not.
     """
-    faults, good = Faults(), []
+    faults, good, total = Faults(), list[Utterance](), 0
     for row in rows:
         name = str(row.get("id") or row["audio"])
         try:
-            good.append(_utterance(row, name, heads, rule))
+            utterance = _utterance(row, name, heads, rule)
         except _Unusable as error:
             faults.add(error.kind, f"{name}{error.detail}")
+            continue
+        total += utterance.samples
+        if rule.most and total > rule.most:
+            break
+        good.append(utterance)
     bad = sum(count for kind, count in faults.counts.items() if kind not in OUT_OF_BOUNDS)
     if not good or bad > rule.bad_share * (len(good) + bad):
         share = f"{bad} of {len(good) + bad} utterances cannot be used"
@@ -153,17 +182,32 @@ class _Unusable(Exception):  # noqa: N818 - never leaves this file
 
 
 def _utterance(row: dict[str, Any], name: str, heads: Mapping[str, Units], rule: Rule) -> Utterance:
-    text = " ".join(str(row.get("text", "")).lower().split())
+    text = row_text(row)
     if not text:
         raise _Unusable("empty text")
     path = Path(row["audio"])
     if not path.exists():
         raise _Unusable("missing file")
-    samples = int(row["samples"]) if "samples" in row else _length(path)
+    samples = row["samples"] if "samples" in row else _length(path)
+    if type(samples) is not int or samples < 1:
+        raise _Unusable("a length that is no number of samples", repr(samples))
     if samples < rule.shortest:
         raise _Unusable("shorter than wanted")
     if samples > rule.longest:
         raise _Unusable("longer than wanted")
+    targets = _targets(text, samples, heads, rule)
+    return Utterance(name, path, samples, text, targets, _phone_times(row))
+
+
+def row_text(row: Mapping[str, Any]) -> str:
+    """The transcript of a row: lower case, single spaces; empty when it has none."""
+    text = row.get("text")
+    return " ".join(text.lower().split()) if isinstance(text, str) else ""
+
+
+def _targets(
+    text: str, samples: int, heads: Mapping[str, Units], rule: Rule
+) -> dict[str, NDArray[np.int64]]:
     targets, reason = {}, ""
     for head, units in heads.items():
         try:
@@ -172,17 +216,32 @@ def _utterance(row: dict[str, Any], name: str, heads: Mapping[str, Units], rule:
             reason = str(error)
     if not targets and not rule.any_text:
         raise _Unusable("text that no head can write", reason)
+    frames = frames_of(int(samples / rule.fastest))
     for head, target in targets.items():
-        if needed_frames(target) > frames_of(int(samples / rule.fastest)):
-            raise _Unusable("transcript longer than the frames allow", head)
-    times = phone_times(row["phones"], row["frames"], row.get("cut", 0)) if "frames" in row else ()
-    return Utterance(name, path, samples, text, targets, tuple(times))
+        if needed_frames(target) > frames and not rule.any_text:
+            raise _Unusable(
+                "transcript longer than the frames allow",
+                f"{needed_frames(target)} frames for {head}, {frames} there",
+            )
+    return targets
+
+
+def _phone_times(row: Mapping[str, Any]) -> tuple[tuple[str, int, int], ...]:
+    if "frames" not in row:
+        return ()
+    try:
+        phones, frames = row["phones"], row["frames"]
+        if len(frames) != len(phones) + 2:
+            raise _Unusable("phone times that do not fit the phones", f"{len(frames)} lengths")
+        return tuple(phone_times(phones, frames, row.get("cut", 0)))
+    except (KeyError, TypeError) as error:
+        raise _Unusable("phone times that make no sense") from error
 
 
 def _length(path: Path) -> int:
     try:
         info = soundfile.info(str(path))
-    except soundfile.LibsndfileError as error:
+    except (soundfile.LibsndfileError, OSError) as error:
         raise _Unusable("unreadable audio", str(error)) from error
     if info.samplerate != SAMPLE_RATE:
         raise _Unusable(f"a rate other than {SAMPLE_RATE} Hz", f"{info.samplerate} Hz")
@@ -192,62 +251,3 @@ def _length(path: Path) -> int:
 def needed_frames(target: NDArray[np.int64]) -> int:
     """Fewest frames in which CTC can write a target: a blank must part equal neighbours."""
     return len(target) + int(np.count_nonzero(target[1:] == target[:-1]))
-
-
-class AudioStore:
-    """Samples of utterances, decoded once and kept on disk as 16-bit integers if a folder is given.
-
-    Several processes may share the folder: each writes an utterance whole before marking it as
-    there.
-    """
-
-    def __init__(self, utterances: list[Utterance], folder: Path | None, name: str) -> None:
-        self.utterances = utterances
-        self.starts = np.concatenate([[0], np.cumsum([u.samples for u in utterances])])
-        self._samples: NDArray[np.int16] | None = None
-        if folder is None:
-            return
-        folder.mkdir(parents=True, exist_ok=True)
-        self._samples = _shared(folder / f"{name}.i16", np.int16, int(self.starts[-1]))
-        self._there = _shared(folder / f"{name}.there", np.uint8, len(utterances))
-
-    def read(self, number: int) -> NDArray[np.float32]:
-        """Samples of one utterance in [-1, 1].
-
-        Raises:
-            DataError: the file cannot be read, has another rate, or another length than was
-                announced.
-        """
-        if self._samples is None:
-            return decode(self.utterances[number])
-        part = self._samples[self.starts[number] : self.starts[number + 1]]
-        if not self._there[number]:
-            part[:] = np.clip(np.rint(decode(self.utterances[number]) * 32767), -32768, 32767)
-            self._there[number] = 1
-        return part.astype(np.float32) / np.float32(32767)
-
-
-def _shared(path: Path, kind: type, length: int) -> Any:
-    with path.open("ab") as file:
-        if file.tell() != length * np.dtype(kind).itemsize:
-            file.truncate(0)
-            file.truncate(length * np.dtype(kind).itemsize)
-    return np.memmap(path, kind, "r+", shape=(length,))
-
-
-def decode(utterance: Utterance) -> NDArray[np.float32]:
-    """Read an utterance's file.
-
-    Raises:
-        DataError: see `AudioStore.read`.
-    """
-    try:
-        samples, rate = soundfile.read(str(utterance.path), dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise DataError(f"{utterance.name}: {utterance.path} cannot be read: {error}") from error
-    if rate != SAMPLE_RATE:
-        raise DataError(f"{utterance.name}: {rate} Hz, but {SAMPLE_RATE} Hz is needed; convert it")
-    mono = samples.mean(1)
-    if len(mono) != utterance.samples:
-        raise DataError(f"{utterance.name}: {len(mono)} samples, {utterance.samples} announced")
-    return np.asarray(mono, np.float32)

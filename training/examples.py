@@ -11,13 +11,14 @@ from torch import Tensor
 
 from asr.errors import DataError
 from training.augment import Augmenter, Distorted, mask
-from training.data import AudioStore, Faults, Utterance, needed_frames
+from training.data import Faults, Utterance, needed_frames
 from training.losses import UNKNOWN, Labels, frame_labels
 from training.model import frames_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from training.audio_store import AudioStore
     from training.batching import Batch
     from training.features import LogMel
 
@@ -55,12 +56,17 @@ class Wanted:
 class ExampleMaker:
     """Makes examples from batches, distorted by a generator seeded per utterance and pass.
 
+    Utterances that turn out to be unusable only now are left out, and each counted once.
+
     Args:
         stores: audio of each source.
         log_mel: normalised features.
         augmenter: distortion, or None for none.
         wanted: what the network needs.
         seed: of the distortion.
+
+    Attributes:
+        faults: what was wrong with them.
     """
 
     def __init__(
@@ -74,6 +80,14 @@ class ExampleMaker:
         self.stores, self.log_mel, self.augmenter = stores, log_mel, augmenter
         self.wanted, self.seed = wanted, seed
         self.faults = Faults()
+        self._bad: list[set[int]] = [set() for _ in stores]
+
+    def bad_share(self) -> float:
+        """Share of the source with most unusable utterances that turned out to be unusable."""
+        return max(
+            len(bad) / len(store.utterances)
+            for bad, store in zip(self._bad, self.stores, strict=True)
+        )
 
     def __call__(self, batch: Batch) -> Examples | None:
         """The examples of a batch without those that cannot be read; None when none can."""
@@ -85,15 +99,21 @@ class ExampleMaker:
             try:
                 samples = store.read(member)
             except DataError as error:
-                self.faults.add("unreadable audio", str(error))
+                self._leave_out(batch.source, member, "unreadable audio", str(error))
                 continue
             distorted = self.augmenter(samples, rng) if self.augmenter else Distorted(samples, 1, 0)
-            longest = max(map(needed_frames, utterance.targets.values()))
+            longest = max(map(needed_frames, utterance.targets.values()), default=0)
             if frames_of(len(distorted.samples)) < longest:
-                self.faults.add("transcript longer than the frames allow", utterance.name)
+                kind = "transcript longer than the frames allow"
+                self._leave_out(batch.source, member, kind, utterance.name)
                 continue
             kept.append((utterance, distorted, rng))
         return self._collate(kept) if kept else None
+
+    def _leave_out(self, source: int, member: int, kind: str, message: str) -> None:
+        if member not in self._bad[source]:
+            self._bad[source].add(member)
+            self.faults.add(kind, message)
 
     def _collate(self, kept: list[tuple[Utterance, Distorted, np.random.Generator]]) -> Examples:
         lengths = [len(distorted.samples) for _, distorted, _ in kept]

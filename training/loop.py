@@ -1,27 +1,29 @@
-"""The training loop: steps, validations, checkpoints, until the budget is used up.
+"""One step after the other: batches, gradients, weights, their running average.
 
-A run is a folder: `recipe.json` (resolved), `metrics.jsonl`, `curves.png`, `tensorboard/`,
-`checkpoint.pt` (to go on) and `best.pt` (to recognise). Everything random comes from the seed,
-the step and the process's number, so a run that was stopped and resumed makes the same steps as
-one that was not (as long as the budget is counted in steps or hours).
+Everything random comes from the seed, the step and the process's number, so a run that was stopped
+and resumed makes the same steps as one that was not (as long as the budget is counted in steps or
+hours, and on a CPU to the bit).
 """
 
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from asr.errors import BundleError
 from training.checkpoint import Checkpoint
 from training.losses import ctc, frame_cross_entropy
 from training.recipe import Recipe, recipe_tables
 from training.schedule import learning_rate, share_done
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterator, Mapping
 
     from training.batching import BatchStream
     from training.examples import ExampleMaker, Examples
@@ -36,11 +38,12 @@ class Progress:
     Attributes:
         step: optimiser steps made.
         hours: of audio gone through, all processes together.
-        minutes: of wall time, all parts of the run together.
-        skipped: steps left out because the gradient was not finite.
+        minutes: of wall time spent training, all parts of the run together.
+        skipped: steps left out because the gradient was not finite or there was nothing to learn.
         validations: made so far.
         best_wer: lowest word-error rate so far.
         without_better: validations since then.
+        batches: drawn so far, by all processes.
     """
 
     step: int = 0
@@ -50,17 +53,26 @@ class Progress:
     validations: int = 0
     best_wer: float = float("inf")
     without_better: int = 0
+    batches: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one step did."""
+    """What one step did.
+
+    Attributes:
+        loss: mean over the processes.
+        losses: of each part, in this process.
+        rate: learning rate.
+        gradient_norm: before clipping.
+        bad_share: largest share of a source that turned out to be unusable in any process.
+    """
 
     loss: float
     losses: Mapping[str, float]
     rate: float
     gradient_norm: float
-    done: float
+    bad_share: float
 
 
 class Trainer:
@@ -91,12 +103,26 @@ class Trainer:
         self._clock = time.monotonic()
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Go on where a checkpoint of the same recipe stopped."""
-        self.network.load_state_dict(checkpoint.live)
+        """Go on where a checkpoint of the same network stopped.
+
+        Raises:
+            BundleError: it was kept for recognition only, or is damaged.
+        """
+        if not checkpoint.live:
+            raise BundleError("this checkpoint holds weights, but no run to go on with; use --init")
+        groups = [dict(group) for group in self.optimiser.param_groups]
+        try:
+            self.network.load_state_dict(checkpoint.live)
+            self.optimiser.load_state_dict(checkpoint.optimiser)
+            self.progress = Progress(**checkpoint.progress)
+        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            raise BundleError(f"the checkpoint is damaged: {error}") from error
+        for group, wanted in zip(self.optimiser.param_groups, groups, strict=True):
+            group.update({name: wanted[name] for name in ("betas", "weight_decay")})
         self.average = {k: v.to(self.processes.device) for k, v in checkpoint.weights.items()}
-        self.optimiser.load_state_dict(checkpoint.optimiser)
-        self.progress = Progress(**checkpoint.progress)
-        self.batches.skip(self.progress.step * self.processes.size)
+        if not self.progress.batches:  # checkpoints did not always say
+            self.progress.batches = self.progress.step * self.processes.size
+        self.batches.skip(self.progress.batches)
 
     def checkpoint(self, units: dict[str, list[str]], *, complete: bool) -> Checkpoint:
         """This moment; with `complete` all that is needed to go on."""
@@ -121,34 +147,41 @@ class Trainer:
     def step(self) -> Report:
         """Train on one batch per process."""
         progress, processes = self.progress, self.processes
-        torch.manual_seed(hash((self.recipe.seed, progress.step, processes.rank)) % (1 << 63))
+        torch.manual_seed(seed_of(self.recipe.seed, progress.step, processes.rank))
         self.network.train()
         own = [next(self.batches) for _ in range(processes.size)][processes.rank]
+        progress.batches += processes.size
         examples = self.make(own)
         self.optimiser.zero_grad()
         losses = self._backward(examples) if examples else {}
-        processes.average_gradients(self.network.parameters())
+        parameters = list(self.network.parameters())
+        contributors = processes.average_gradients(parameters, counts=examples is not None)
         norm = self._clip()
-        done = self.share_done()
-        rate = learning_rate(self.recipe.optimiser, progress.step, done)
-        self._update(rate, norm)
-        now = time.monotonic()
-        elapsed, self._clock = now - self._clock, now
+        rate = learning_rate(self.recipe.optimiser, progress.step, self.share_done())
+        if contributors and norm < float("inf"):  # False for NaN
+            self._update(rate)
+        else:
+            progress.skipped += 1
         seconds = examples.seconds if examples else 0.0
         total, heard = processes.sums(sum(losses.values()), seconds)
+        now = time.monotonic()
+        elapsed, self._clock = now - self._clock, now
+        elapsed, bad_share = processes.largest(elapsed, self.make.bad_share())
         progress.step += 1
         progress.hours += heard / 3600
-        progress.minutes += processes.largest(elapsed)[0] / 60
-        return Report(total / processes.size, losses, rate, norm, done)
+        progress.minutes += elapsed / 60
+        return Report(total / max(1, contributors), losses, rate, norm, bad_share)
 
-    def pause_clock(self) -> Callable[[], None]:
-        """Stop counting time (for validation); call what is returned to go on."""
+    def start_clock(self) -> None:
+        """Begin to count time now."""
+        self._clock = time.monotonic()
+
+    @contextmanager
+    def clock_stopped(self) -> Iterator[None]:
+        """Do not count the time meanwhile (for validation)."""
         stopped = time.monotonic()
-
-        def go_on() -> None:
-            self._clock += time.monotonic() - stopped
-
-        return go_on
+        yield
+        self._clock += time.monotonic() - stopped
 
     def _backward(self, examples: Examples) -> dict[str, float]:
         device, labels = self.processes.device, examples.labels
@@ -170,10 +203,7 @@ class Trainer:
         bound = self.recipe.optimiser.clip or float("inf")
         return float(nn.utils.clip_grad_norm_(self.network.parameters(), bound))
 
-    def _update(self, rate: float, norm: float) -> None:
-        if not norm < float("inf"):  # NaN too
-            self.progress.skipped += 1
-            return
+    def _update(self, rate: float) -> None:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.step()
@@ -183,6 +213,11 @@ class Trainer:
         with torch.no_grad():
             for name, value in self.network.state_dict().items():
                 self.average[name].lerp_(value, 1 - decay)
+
+
+def seed_of(seed: int, step: int, rank: int) -> int:
+    """Seed of PyTorch's generator for one step of one process."""
+    return int(np.random.SeedSequence((seed, 5, step, rank)).generate_state(1, np.uint64)[0])
 
 
 def uses_bfloat16(precision: str, device: torch.device) -> bool:

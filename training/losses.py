@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ class Labels:
 
 
 def ctc(logits: Tensor, frames: Tensor, targets: Sequence[Tensor | None]) -> Tensor:
-    """CTC loss per unit of the targets.
+    """CTC loss per unit of the targets, in float32 or better.
 
     Args:
         logits: [B, T, V], unnormalised, blank at 0.
@@ -53,7 +54,8 @@ def ctc(logits: Tensor, frames: Tensor, targets: Sequence[Tensor | None]) -> Ten
         return logits.sum() * 0
     known = [target for target in targets if target is not None]
     lengths = torch.tensor([len(target) for target in known])
-    log_probs = logits[rows].float().log_softmax(-1).transpose(0, 1)
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    log_probs = wide[rows].log_softmax(-1).transpose(0, 1)
     loss = F.ctc_loss(
         log_probs,
         torch.cat(known).to(logits.device),
@@ -90,16 +92,20 @@ def frame_labels(
     Args:
         phones: phone, first sample, last sample + 1 in the undistorted recording; none: all
             unknown.
-        number: number of each phone's unit.
+        number: number of each phone's unit; frames of other phones are unknown.
         samples: length of the distorted recording.
         speed: it was played that much faster,
         lead: and begins with that many samples of silence.
+
+    Returns:
+        Unit numbers [T], T the output frames of `samples`; `UNKNOWN` where nothing is known.
     """
     T = frames_of(samples)
     if not phones:
         return np.full(T, UNKNOWN, np.int64)
     labels = np.zeros(T, np.int64)
     for phone, start, end in phones:
-        first, last = ((lead + position / speed) / 640 for position in (start, end))
-        labels[max(0, round(first)) : max(0, round(last))] = number[phone]
+        # frame t has its middle at t + 1/2
+        first, last = ((lead + position / speed) / 640 - 0.5 for position in (start, end))
+        labels[max(0, math.ceil(first)) : max(0, math.ceil(last))] = number.get(phone, UNKNOWN)
     return labels

@@ -3,9 +3,8 @@
 Log-mel frames → two causal convolutions of stride 2 → recurrent layers → look-ahead → CTC heads.
 
 Sizes: B utterances or N streams, F feature frames (10 ms), M = 80 mel bands, T = F / 4 output
-    frames (40 ms),
-H the width of the recurrent layers, C the channels of the front, V units of a head with the blank
-at 0.
+frames (40 ms), H the width of the recurrent layers, C the channels of the front, V units of a head
+with the blank at 0.
 """
 
 from __future__ import annotations
@@ -38,8 +37,7 @@ class HeadConfig:
     Attributes:
         units: number of units V, the blank included.
         layer: the recurrent layer it reads, from 1. Heads on the last layer come after the
-            look-ahead
-            and are exported; heads on lower layers help training only.
+            look-ahead and are exported; heads on lower layers help training only.
     """
 
     units: int
@@ -71,6 +69,9 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         if self.cell not in CELLS:
             raise ConfigError(f"network.cell: {self.cell!r} is none of {', '.join(CELLS)}")
+        for name in ("width", "depth", "front"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"network.{name}: {getattr(self, name)}; it must be at least 1")
         if not 0 <= self.look_ahead <= MAX_LOOK_AHEAD:
             raise ConfigError(
                 f"network.look_ahead: {self.look_ahead} frames; it must lie in 0 … {MAX_LOOK_AHEAD}"
@@ -193,7 +194,9 @@ class AcousticNetwork(nn.Module):
     def _look_ahead(self, x: Tensor) -> Tensor:
         """Weighted sum over frames t … t + L per channel: [B, T + L, H] → [B, T, H]."""
         T = x.shape[1] - self.config.look_ahead
-        return reduce(torch.add, (weight * x[:, k : k + T] for k, weight in enumerate(self.ahead)))
+        shifted = (weight * x[:, k : k + T] for k, weight in enumerate(self.ahead))
+        weighted: Tensor = reduce(torch.add, shifted)
+        return weighted
 
     def _read(self, x: Tensor, layer: int) -> dict[str, Tensor]:
         heads = self.config.heads.items()

@@ -1,34 +1,40 @@
 """A recipe: everything that decides what a training run does, read from one TOML file.
 
 Each table of the file is one frozen dataclass below; an unknown key, a missing one or a value of
-the wrong kind is refused by name, never guessed. `docs/training.md` explains each setting.
+the wrong kind is refused by name, never guessed. `docs/recipes.md` explains each setting.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import tomllib
-import types
-import typing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from asr.errors import ConfigError
+from training.settings import Limits, build, override, plain
 
-if typing.TYPE_CHECKING:
+if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+Share = Annotated[float, Limits(0, 1)]
+Amount = Annotated[float, Limits(0)]
+Positive = Annotated[float, Limits(above=0)]
+Count = Annotated[int, Limits(0)]
+Number = Annotated[int, Limits(1)]
+Decay = Annotated[float, Limits(0, 0.999999)]
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
     """Shape of the network; see `training.model.NetworkConfig`."""
 
-    cell: str = "lstm"
-    width: int = 512
-    depth: int = 4
-    look_ahead: int = 4
-    front: int = 256
-    dropout: float = 0.1
+    cell: Literal["rnn", "gru", "lstm"] = "lstm"
+    width: Number = 512
+    depth: Number = 4
+    look_ahead: Annotated[int, Limits(0, 8)] = 4
+    front: Number = 256
+    dropout: Annotated[float, Limits(0, 0.95)] = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +50,12 @@ class Head:
         frames: weight of frame-level cross-entropy, for utterances whose phone times are known.
     """
 
-    kind: str
+    kind: Literal["characters", "pieces", "phones"]
     layer: int | None = None
-    size: int = 256
+    size: Annotated[int, Limits(64)] = 256
     lexicon: tuple[str, ...] = ()
-    ctc: float = 1.0
-    frames: float = 0.0
+    ctc: Amount = 1.0
+    frames: Amount = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +75,9 @@ class Source:
     manifest: str = ""
     librispeech: str = ""
     split: str = ""
-    weight: float = 1.0
+    weight: Positive = 1.0
     drop: dict[str, list[str]] = field(default_factory=dict)
-    limit_hours: float = 0.0
+    limit_hours: Amount = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +97,10 @@ class Validation:
     manifest: str = ""
     librispeech: str = ""
     split: str = ""
-    utterances: int = 200
-    every_minutes: float = 10.0
-    every_steps: int = 0
-    patience: int = 0
+    utterances: Count = 200
+    every_minutes: Amount = 10.0
+    every_steps: Count = 0
+    patience: Count = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +108,23 @@ class Batches:
     """How utterances are put together.
 
     Attributes:
-        seconds: bound on the padded length of a batch (per process).
+        seconds: bound on the padded length of a batch, before distortion (per process).
         shortest: seconds below which an utterance is left out.
         longest: seconds above which an utterance is left out.
         short_first: go through each source from short to long in its first pass.
-        bad_share: the run refuses to start when more than this share of a source cannot be used.
+        bad_share: the run stops when more than this share of a source cannot be used, be it seen
+            when the data is listed or when it is read.
     """
 
-    seconds: float = 100.0
-    shortest: float = 0.5
-    longest: float = 20.0
+    seconds: Positive = 100.0
+    shortest: Amount = 0.5
+    longest: Positive = 20.0
     short_first: bool = True
-    bad_share: float = 0.05
+    bad_share: Share = 0.05
+
+
+Decibels = Annotated[float, Limits(-200, 200)]
+Speed = Annotated[float, Limits(0.1, 10)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,19 +147,25 @@ class Augmentation:
         time_mask_seconds: length of a mask, at most.
     """
 
-    speed: tuple[float, float] = (0.9, 1.1)
-    gain_db: tuple[float, float] = (-12.0, 6.0)
+    speed: tuple[Speed, Speed] = (0.9, 1.1)
+    gain_db: tuple[Decibels, Decibels] = (-12.0, 6.0)
     noise: str = ""
-    noise_probability: float = 0.3
-    snr_db: tuple[float, float] = (5.0, 30.0)
+    noise_probability: Share = 0.3
+    snr_db: tuple[Decibels, Decibels] = (5.0, 30.0)
     rooms: str = ""
-    room_probability: float = 0.2
-    silence: float = 1.0
-    silence_probability: float = 0.1
-    frequency_masks: int = 2
-    frequency_mask_bands: int = 20
-    time_masks: float = 0.6
-    time_mask_seconds: float = 0.3
+    room_probability: Share = 0.2
+    silence: Amount = 1.0
+    silence_probability: Share = 0.1
+    frequency_masks: Count = 2
+    frequency_mask_bands: Annotated[int, Limits(0, 80)] = 20
+    time_masks: Amount = 0.6
+    time_mask_seconds: Amount = 0.3
+
+    def __post_init__(self) -> None:
+        for name in ("speed", "gain_db", "snr_db"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ConfigError(f"augmentation.{name}: the lower value comes first")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,15 +184,15 @@ class Optimiser:
         average: decay of the running average of the weights, which is what is validated and kept.
     """
 
-    rate: float = 2e-3
-    warmup: int = 200
-    decay: float = 0.5
-    final: float = 0.02
-    beta1: float = 0.9
-    beta2: float = 0.98
-    weight_decay: float = 0.01
-    clip: float = 5.0
-    average: float = 0.998
+    rate: Positive = 2e-3
+    warmup: Count = 200
+    decay: Share = 0.5
+    final: Share = 0.02
+    beta1: Decay = 0.9
+    beta2: Decay = 0.98
+    weight_decay: Amount = 0.01
+    clip: Amount = 5.0
+    average: Decay = 0.998
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,27 +201,24 @@ class Budget:
 
     Attributes:
         steps: optimiser steps.
-        minutes: of wall time, over all resumed parts together (for machines of unknown speed).
+        minutes: of wall time spent training (validations not counted), over all resumed parts
+            together (for machines of unknown speed).
         hours: of audio gone through, over all processes.
         checkpoint_minutes: time between checkpoints.
         precision: `float32`, `bfloat16` (autocast) or `auto`: bfloat16 where the hardware has it.
         threads: PyTorch threads per process.
     """
 
-    steps: int = 0
-    minutes: float = 0.0
-    hours: float = 0.0
-    checkpoint_minutes: float = 10.0
-    precision: str = "auto"
-    threads: int = 1
+    steps: Count = 0
+    minutes: Amount = 0.0
+    hours: Amount = 0.0
+    checkpoint_minutes: Amount = 10.0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    threads: Number = 1
 
     def __post_init__(self) -> None:
         if sum(amount > 0 for amount in (self.steps, self.minutes, self.hours)) != 1:
             raise ConfigError("budget: give exactly one of steps, minutes, hours, above 0")
-        if self.precision not in ("auto", "float32", "bfloat16"):
-            raise ConfigError(
-                f"budget.precision: {self.precision!r} is none of auto, float32, bfloat16"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +237,7 @@ class Recipe:
     heads: dict[str, Head]
     data: tuple[Source, ...]
     budget: Budget
-    seed: int = 1
+    seed: Count = 1
     language: str = "en"
     cache: str = ""
     network: Network = field(default_factory=Network)
@@ -233,23 +247,38 @@ class Recipe:
     optimiser: Optimiser = field(default_factory=Optimiser)
 
     def __post_init__(self) -> None:
+        if not self.name:
+            raise ConfigError("name: it must not be empty")
         if not self.heads or not self.data:
-            raise ConfigError(
-                f"recipe {self.name}: it needs at least one [heads.…] and one [[data]]"
-            )
-        for number, source in enumerate(self.data, 1):
+            raise ConfigError("a recipe needs at least one [heads.NAME] and one [[data]]")
+        for number, source in enumerate(self.data):
             if bool(source.manifest) == bool(source.librispeech):
-                raise ConfigError(f"data {number}: give either manifest or librispeech")
+                raise ConfigError(f"data.{number}: give either manifest or librispeech")
+        if bool(self.validation.manifest) == bool(self.validation.librispeech):
+            raise ConfigError("validation: give either manifest or librispeech")
+        for name, head in self.heads.items():
+            self._check_head(name, head)
+        if all(head.layer not in (None, self.network.depth) for head in self.heads.values()):
+            raise ConfigError("heads: one must read the last layer, or nothing can be recognised")
+
+    def _check_head(self, name: str, head: Head) -> None:
+        if not name.isidentifier():  # it becomes a part of names in PyTorch and in the bundle
+            raise ConfigError(f"heads: {name!r} is no name of letters, digits and underscores")
+        if not head.ctc and not head.frames:
+            raise ConfigError(f"heads.{name}: ctc and frames are both 0, so it learns nothing")
+        if head.frames and head.kind != "phones":
+            raise ConfigError(f"heads.{name}.frames: only phones have known times")
+        if head.kind == "phones" and not head.lexicon:
+            raise ConfigError(f"heads.{name}: phones need `lexicon`, a list of pronunciation files")
 
 
-def read_recipe(path: Path, overrides: typing.Sequence[str] = ()) -> Recipe:
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in a TOML file.
 
     Args:
         path: the file.
-        overrides: settings that take the place of the file's, such as `optimiser.rate=1e-3`; the
-            value
-            is read as TOML, or as a string where it is none.
+        overrides: settings that take the place of the file's, such as `optimiser.rate=1e-3`; see
+            `training.settings.override`.
 
     Raises:
         ConfigError: no such file, no TOML, an unknown key, a missing one or a value of the wrong
@@ -259,81 +288,26 @@ def read_recipe(path: Path, overrides: typing.Sequence[str] = ()) -> Recipe:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
         raise ConfigError(f"{path}: no valid TOML: {error}") from error
     tables.setdefault("name", path.stem)
-    for override in overrides:
-        _set(tables, override)
-    return recipe_of(tables, str(path))
+    for assignment in overrides:
+        override(tables, assignment)
+    try:
+        return recipe_of(tables)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
-def recipe_of(tables: dict[str, Any], where: str = "recipe") -> Recipe:
-    """The recipe described by plain tables (what `recipe_tables` gives back)."""
-    return typing.cast("Recipe", _build(Recipe, tables, where))
+def recipe_of(tables: dict[str, Any]) -> Recipe:
+    """The recipe described by plain tables (what `recipe_tables` gives back).
+
+    Raises:
+        ConfigError: see `read_recipe`.
+    """
+    return cast("Recipe", build(Recipe, tables))
 
 
 def recipe_tables(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain dicts, lists and scalars."""
-    return typing.cast("dict[str, Any]", _plain(dataclasses.asdict(recipe)))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _set(tables: dict[str, Any], override: str) -> None:
-    name, equals, text = override.partition("=")
-    if not equals:
-        raise ConfigError(f"--set {override}: write it as section.key=value")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    *sections, key = name.strip().split(".")
-    for section in sections:
-        tables = tables.setdefault(section, {})
-    tables[key] = value
-
-
-def _build(kind: Any, value: Any, where: str) -> Any:
-    """`value` as an instance of the annotated type `kind`."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind):
-        return _build_dataclass(kind, value, where)
-    if origin is types.UnionType:
-        return None if value is None else _build(arguments[0], value, where)
-    if origin is dict and isinstance(value, dict):
-        return {key: _build(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    if origin in (tuple, list) and isinstance(value, list):
-        if origin is tuple and arguments[-1] is not Ellipsis and len(value) != len(arguments):
-            raise ConfigError(f"{where}: {len(value)} values where {len(arguments)} belong")
-        return origin(_build(arguments[0], item, f"{where}[{n}]") for n, item in enumerate(value))
-    if kind is float and type(value) is int:
-        return float(value)
-    if isinstance(kind, type) and type(value) is kind:
-        return value
-    wanted = getattr(kind, "__name__", str(kind))
-    raise ConfigError(f"{where}: {value!r} is no {wanted}")
-
-
-def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, dict):
-        raise ConfigError(f"{where}: a table is wanted, not {value!r}")
-    types_of = typing.get_type_hints(kind)
-    unknown = sorted(set(value) - set(types_of))
-    if unknown:
-        known = ", ".join(types_of)
-        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; known are {known}")
-    for part in dataclasses.fields(kind):
-        required = (
-            part.default is dataclasses.MISSING and part.default_factory is dataclasses.MISSING
-        )
-        if required and part.name not in value:
-            raise ConfigError(f"{where}: the key {part.name!r} is missing")
-    return kind(
-        **{key: _build(types_of[key], item, f"{where}.{key}") for key, item in value.items()}
-    )
+    return cast("dict[str, Any]", plain(recipe))

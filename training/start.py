@@ -52,17 +52,25 @@ def read_start(path: Path) -> Start:
     return Start(checkpoint.weights, checkpoint.units, checkpoint.mean, checkpoint.deviation)
 
 
-def take_over(network: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
+def take_over(network: nn.Module, start: Start, units: Mapping[str, list[str]]) -> list[str]:
     """Copy every weight whose name and shape fit; say which of the network's own stay as they were.
+
+    Args:
+        network: is changed in place.
+        start: where the weights come from. Those of a head count only if its units are the same.
+        units: of the network's heads.
 
     Raises:
         BundleError: none fits.
     """
     own = network.state_dict()
+    strange = [name for name in units if start.units.get(name) != units[name]]
     fitting = {
         name: value
-        for name, value in weights.items()
-        if name in own and own[name].shape == value.shape
+        for name, value in start.weights.items()
+        if name in own
+        and own[name].shape == value.shape
+        and not any(name.startswith(f"heads.{head}.") for head in strange)
     }
     if not fitting:
         raise BundleError("none of the weights to start from fits this network; check [network]")

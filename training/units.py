@@ -49,8 +49,9 @@ class Pieces:
 
     def __init__(self, units: Sequence[str]) -> None:
         self.units = list(units)
-        self._number = {unit: number for number, unit in enumerate(self.units)}
-        self._longest = max(len(unit) for unit in self.units[1:])
+        # without the blank: a text may hold the very characters of its name
+        self._number = {unit: number for number, unit in enumerate(self.units) if number}
+        self._longest = max(map(len, self._number), default=0)
         self._lone = WORD_BEGIN in self._number and not any(
             len(unit) > 1 for unit in self.units[1:]
         )
@@ -62,6 +63,8 @@ class Pieces:
         return numbers[1:] if self._lone else numbers
 
     def _cut_word(self, word: str) -> tuple[int, ...]:
+        if WORD_BEGIN in word:
+            raise DataError(f"the word {word!r} holds {WORD_BEGIN}, the mark of a word's beginning")
         marked = WORD_BEGIN + word
         best: list[tuple[int, ...] | None] = [None] * len(marked) + [()]
         for start in range(len(marked) - 1, -1, -1):
@@ -107,26 +110,34 @@ def pieces(texts: Iterable[str], size: int) -> Pieces:
 
     Args:
         texts: lower-case words with single spaces.
-        size: number of units without the blank, at least 64.
+        size: number of units without the blank.
+
+    Raises:
+        ConfigError: the texts are too few for so many pieces, or hold too many characters for so
+            few.
     """
     import sentencepiece
 
-    if size < 64:
-        raise ConfigError(f"heads: {size} pieces are too few, 64 is the least")
     model = BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts),
-        model_writer=model,
-        model_type="bpe",
-        vocab_size=size + 1,
-        required_chars=ALPHABET,
-        character_coverage=1.0,
-        unk_id=0,
-        bos_id=-1,
-        eos_id=-1,
-        num_threads=1,
-        minloglevel=2,
-    )
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=size + 1,
+            required_chars=ALPHABET,
+            character_coverage=1.0,
+            unk_id=0,
+            bos_id=-1,
+            eos_id=-1,
+            num_threads=1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise ConfigError(
+            f"heads: these transcripts do not give {size} pieces; choose another size, or the kind "
+            f"characters ({str(error).strip().splitlines()[0]})"
+        ) from error
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     learnt = [processor.id_to_piece(n) for n in range(1, processor.get_piece_size())]
     return Pieces([BLANK_UNIT, *learnt])
@@ -143,19 +154,22 @@ def read_lexicon(paths: Sequence[str]) -> dict[str, list[str]]:
     """First pronunciation of each word, in lower case; earlier files win.
 
     Args:
-        paths: files of `WORD<TAB>PH ON ES` lines, plain or .xz.
+        paths: files of `WORD<TAB>PH ON ES` lines, UTF-8, plain or .xz.
+
+    Raises:
+        DataError: a file that is missing, damaged, or has another line in it.
     """
     words: dict[str, list[str]] = {}
     for path in map(Path, paths):
         try:
-            with lzma.open(path, "rt") if path.suffix == ".xz" else path.open() as lines:
+            opener = lzma.open if path.suffix == ".xz" else open
+            with opener(path, "rt", encoding="utf-8") as lines:
                 for line in lines:
-                    word, tab, sounds = line.rstrip("\n").partition("\t")
-                    if not tab:
+                    word, _, sounds = line.rstrip("\n").partition("\t")
+                    if not sounds.split():
                         raise DataError(f"{path}: the line {line.strip()!r} is not WORD<TAB>phones")
                     words.setdefault(word.lower(), sounds.split())
-        except OSError as error:
-            raise DataError(f"{path}: {error.strerror}") from error
-    if not words:
-        raise ConfigError("a head of phones needs `lexicon`, a list of pronunciation files")
+        except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(f"{path}: cannot be read: {reason}") from error
     return words

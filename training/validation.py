@@ -16,7 +16,7 @@ from asr.evaluate import validate
 from asr.features import Normalisation
 from asr.onnx_backend import OnnxModel
 from asr.recognizer import Recognizer
-from training.data import Utterance, decode
+from training.audio_store import decode
 from training.examples import target_of
 from training.graph import write_graph
 from training.losses import ctc
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from training.checkpoint import Checkpoint
+    from training.data import Utterance
     from training.features import LogMel
 
 GROUP = 20  # utterances that go through the network together

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,15 +33,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--download", action="store_true", help="fetch missing parts of LibriSpeech first"
     )
     parser.add_argument(
-        "--check", action="store_true", help="read the data, say what cannot be used, and stop"
+        "--check", action="store_true", help="read all the data, say what cannot be used, and stop"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; the weights are in the run's folder afterwards."""
+    """Train; the weights are in the run's folder afterwards.
+
+    Returns:
+        0, or 130 when the run was asked to stop before its end.
+    """
+    from asr.commands import INTERRUPTED
     from asr.errors import ConfigError
 
     try:
+        from training.preparation import download, prepare, read_all
         from training.recipe import read_recipe
         from training.run import Run
         from training.start import read_start
@@ -50,8 +57,13 @@ def run(args: argparse.Namespace) -> int:
     if args.init and args.resume:
         raise ConfigError("--init begins a run and --resume goes on with one: give only one")
     start = read_start(args.init) if args.init else None
+    if args.check:
+        if args.download:
+            download(recipe)
+        material = prepare(recipe, start.units if start else {})
+        for line in material.lines() + read_all(recipe, material):
+            print(line, file=sys.stderr)
+        return 0
     folder = args.run or Path("runs") / recipe.name
     job = Run(recipe, folder, start, resume=args.resume, download=args.download)
-    if not args.check:
-        job.train()
-    return 0
+    return 0 if job.train() else INTERRUPTED
