@@ -39,6 +39,9 @@ VERSION: Final = 1
 ENCODINGS: Final = ("s16le", "f32le")
 MIN_RATE: Final = 8000
 MAX_RATE: Final = 48000
+# Every rate of real devices is a multiple of 25. An odd one, such as 47,999 Hz, needs a filter for
+# each of a thousand phases: 20 times the work of everything else, at everybody's cost.
+RATE_STEP: Final = 25
 MAX_ID: Final = 128  # characters of an id, which is kept until it is answered
 MAX_NAMES: Final = 32  # unsupported fields that are named back
 
@@ -289,10 +292,10 @@ def _format(fields: Fields, unsupported: list[str]) -> AudioFormat:
     if encoding not in ENCODINGS:
         _bad_format(f"encoding {_show(encoding)} is not supported; send {' or '.join(ENCODINGS)}")
     rate = fields.pop("sample_rate", None)
-    if type(rate) is not int or not MIN_RATE <= rate <= MAX_RATE:
+    if type(rate) is not int or not MIN_RATE <= rate <= MAX_RATE or rate % RATE_STEP:
         _bad_format(
-            f"sample_rate {_show(rate)} is not supported; "
-            f"send a whole number of {MIN_RATE} to {MAX_RATE} samples per second"
+            f"sample_rate {_show(rate)} is not supported; send {MIN_RATE} to {MAX_RATE} samples "
+            f"per second, a multiple of {RATE_STEP}"
         )
     channels = fields.pop("channels", 1)
     if type(channels) is not int or channels != 1:

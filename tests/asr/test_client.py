@@ -64,7 +64,6 @@ async def test_a_server_transcribes_as_the_recogniser_at_hand_does() -> None:
     ]
     assert (transcript.sample_rate, transcript.duration) == (RATE, len(sing(SONG)))
     assert tuple(e for e in heard if isinstance(e, Final)) == transcript.segments
-    assert any(isinstance(e, Partial) for e in heard)
 
 
 @in_a_loop
@@ -131,19 +130,18 @@ async def test_audio_that_breaks_off_gives_its_words_and_then_its_error() -> Non
 @in_a_loop
 async def test_events_come_while_the_audio_goes_on() -> None:
     """The asynchronous form: the next chunk is only spoken once the last one was understood."""
-    understood = asyncio.Event()
+    events: list[Event] = []
 
     async def speaker() -> AsyncIterator[Samples]:
-        yield sing("a ")
-        await understood.wait()
+        yield sing("a")
+        await until(lambda: any(isinstance(e, Partial) for e in events))
+        yield sing(" ")
+        await until(lambda: any(isinstance(e, Final) for e in events))
         yield sing("b")
 
     async with serving() as service:
-        events = []
         async for event in stream(service.url, speaker(), RATE):
-            events.append(event)
-            if isinstance(event, Final):
-                understood.set()
+            events.append(event)  # noqa: PERF401 - the speaker looks at them meanwhile
     assert [e.text for e in events if isinstance(e, Final)] == ["a", "b"]
 
 

@@ -40,7 +40,10 @@ async def test_the_example_prints_words_as_they_come(tmp_path: Path) -> None:
     async with serving() as service:
         code, out, err = await run(write(tmp_path / "speech.wav"), service.url)
     assert (code, err) == (0, "")
-    assert out.splitlines() == ["   [a]", "  a [b]", "a b"]
+    *partials, final = out.splitlines()
+    assert final == "a b"
+    # On a busy machine a partial may give way to the next one.
+    assert partials == [line for line in ("   [a]", "  a [b]") if line in partials]
 
 
 @in_a_loop

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import socket
+import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -141,6 +143,30 @@ async def test_text_that_is_not_unicode_is_closed_with_1007() -> None:
         await bad.connection.send(b"\xff\xfe", text=True)
         await bad.hear_all()
         assert bad.close_code == 1007
+
+
+@in_a_loop
+async def test_nothing_is_left_of_a_session_that_is_over() -> None:
+    """Sessions come and go for months: each, however it ended, must leave no memory behind."""
+    async with serving() as service:
+        left: list[weakref.ref[object]] = []
+        for number in range(6):
+            async with service.session() as peer:
+                left += [weakref.ref(session) for session in service.server.sessions]
+                left += [weakref.ref(session.line) for session in service.server.sessions]
+                await peer.sing("a")
+                if number % 3 == 0:
+                    await peer.tell("finish")
+                elif number % 3 == 1:
+                    await peer.tell("nonsense")
+                else:
+                    peer.connection.transport.abort()
+                await peer.hear_all()
+            await empty(service, 0)
+        await service.recognise("a")  # another round of everything that could still hold one
+        gc.collect()
+    assert len(left) == 12
+    assert [reference() for reference in left] == [None] * 12
 
 
 @in_a_loop

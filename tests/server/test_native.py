@@ -188,6 +188,7 @@ def test_nothing_is_heard_after_finish() -> None:
         ({"sample_rate": 7999}, "8000 to 48000"),
         ({"sample_rate": 48001}, "8000 to 48000"),
         ({"sample_rate": 16000.0}, "8000 to 48000"),
+        ({"sample_rate": 44101}, "a multiple of 25"),
         ({"sample_rate": "16000"}, "8000 to 48000"),
         ({"channels": 2}, "1 channel"),
         ({"channels": 0}, "1 channel"),

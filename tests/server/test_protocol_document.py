@@ -144,7 +144,7 @@ def test_the_numbers_in_the_text_are_those_of_the_program() -> None:
     assert limits.message_bytes == limits.queue_bytes == 2**20
     assert "at most 1 MiB" in TEXT
     assert f"and {JOB_BYTES} more" in TEXT
-    assert f"{native.MIN_RATE} to {native.MAX_RATE}" in TEXT
+    assert f"{native.MIN_RATE} to {native.MAX_RATE}, a multiple of {native.RATE_STEP};" in TEXT
     assert f"{MIN_ENDPOINT_MS} to {MAX_ENDPOINT_MS}; default {Options().endpoint_ms}" in TEXT
     assert f"at most {native.MAX_ID} characters" in TEXT
     assert f"no `start` within {limits.start_seconds:g} s" in TEXT
