@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         for title, values in told.items():
             print(title)
-            for line in _lines(values):
+            for line in _lines(values) or ["nothing told"]:
                 print(f"  {line}")
     return 0
 

@@ -88,12 +88,21 @@ def _heard(microphone: Microphone, screen: Screen, kept: IO[bytes] | None) -> It
         if not number:  # what was said before this line is kept as well
             _say("listening; Ctrl-C ends it")
         if kept:
-            kept.write(audio.to_s16le(samples))
+            _keep(kept, audio.to_s16le(samples))
         if losses != (microphone.dropped, microphone.overflows):
             losses = microphone.dropped, microphone.overflows
             screen.note(_losses(microphone))
         screen.level(float((samples**2).mean()))
         yield samples
+
+
+def _keep(file: IO[bytes], data: bytes) -> None:
+    from asr.errors import Error
+
+    try:
+        file.write(data)
+    except OSError as error:
+        raise Error(f"{file.name}: cannot be written ({error.strerror})") from None
 
 
 def _losses(microphone: Microphone) -> str:
@@ -125,7 +134,7 @@ def _kept(path: str | None) -> Iterator[IO[bytes] | None]:
         yield None
         return
     try:
-        file = Path(path).open("wb")  # noqa: SIM115 - closed below; its errors must not hide others
+        file = Path(path).open("wb", buffering=0)  # noqa: SIM115 - closed below; its errors must not hide others
     except OSError as error:
         raise Error(f"{path}: cannot be written ({error.strerror})") from None
     with file:

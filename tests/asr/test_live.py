@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr import resampling
@@ -34,6 +34,7 @@ def events_of(samples: Samples, rate: int, cuts: list[int]) -> list[Event]:
     cuts=st.lists(st.integers(0, len(SOUND)), max_size=8),
     rate=st.sampled_from([8000, 16000, 44100, 48000]),
 )
+@settings(max_examples=25)
 def test_how_audio_arrives_never_changes_an_event(cuts, rate):
     """Neither words nor times, whatever the rate."""
     assert events_of(SOUND, rate, cuts) == events_of(SOUND, rate, [])

@@ -99,6 +99,36 @@ def test_what_is_played_is_what_is_transcribed(card, model, tmp_path):
     assert "lost" not in mic.said()
 
 
+@pytest.fixture
+def server(model: str, tmp_path: Path) -> Iterator[str]:
+    """Address of a running `asr serve`."""
+    log = tmp_path / "server"
+    arguments = ["serve", "--port", "0", "--model", model]
+    with log.open("wb") as err:
+        process = subprocess.Popen([sys.executable, "-m", "asr", *arguments], cwd=ROOT, stderr=err)
+    try:
+        assert until(lambda: b"listening on " in log.read_bytes() or process.poll() is not None)
+        found = re.search(r"listening on (\S+)", log.read_text())
+        assert found, log.read_text()
+        yield found[1]
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_a_server_hears_what_the_microphone_hears(card, server, model, tmp_path):
+    """The same words as with the model here, and Ctrl-C brings the last ones from there, too."""
+    kept = tmp_path / "kept.raw"
+    speech = audio.to_s16le(sound(4.0, 3))
+    with listening(card, tmp_path, "--url", server, "--raw", str(kept)) as mic:
+        assert card.play(speech).wait(20) == 0
+        assert until(lambda: speech in kept.read_bytes() or mic.process.poll() is not None)
+        mic.process.send_signal(signal.SIGINT)
+        assert mic.process.wait(20) == 0
+    expected = asr.load(model).transcribe(audio.from_s16le(kept.read_bytes()))
+    assert mic.heard() == "".join(f"{segment.text}\n" for segment in expected.segments)
+
+
 def test_a_device_that_disappears_leaves_the_words_until_then(card, model, tmp_path):
     """One clear line and exit code 1; the text is not lost."""
     kept = tmp_path / "kept.raw"
@@ -133,3 +163,14 @@ def test_a_file_that_cannot_be_written_is_one_line(model, capsys, tmp_path):
     """Said before the first word is spoken in vain."""
     assert commands.main(["mic", "--raw", str(tmp_path), "--model", model]) == 1
     assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_full_disk_ends_it_with_one_line(card, model, tmp_path):
+    """Exit code 1 and the reason, instead of audio that is silently not kept."""
+    mic = Listening(card, tmp_path, "--model", model, "--raw", "/dev/full")
+    try:
+        assert mic.process.wait(30) == 1
+    finally:
+        mic.process.kill()
+    assert mic.said().splitlines()[-1].startswith("asr: /dev/full: cannot be written (No space")
