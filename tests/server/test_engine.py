@@ -229,6 +229,38 @@ def test_a_stream_that_breaks_recognition_ends_alone(engine: Engine) -> None:
     assert engine.submit(bad.line, b"\0\0\0\0", 0.0) == 0
 
 
+@pytest.mark.parametrize("job", [End(), Flush(1)])
+def test_a_failure_outside_the_common_step_is_as_harmless(engine: Engine, job: End | Flush) -> None:
+    """Flushing and finishing run alone, and the engine outlives their failures too."""
+    good, bad = Listener(engine), Listener(engine)
+    engine.submit(bad.line, sing("!")[:1500].tobytes(), 0.0)  # less than a block: no step yet
+    engine.submit(bad.line, job, 0.0)
+    good.send(SONG)
+    engine.submit(good.line, End(), 0.0)
+    drain(engine)
+    assert [type(r) for r in bad.said] == [Failed]
+    assert good.finals == alone(sing(SONG))
+
+
+def test_a_flush_at_another_rate_keeps_what_the_resampler_holds(engine: Engine) -> None:
+    """The end of the audio is only looked at, not used up."""
+    rate = 44100
+    samples = sing("ab c", rate)
+    said: list[list[Reply | Room]] = [[], []]
+    for number in range(2):
+        intake = Intake(AudioFormat("f32le", rate))
+        line = engine.open(recognizer().start(), intake, said[number].extend, 0.0)
+        for first in range(0, len(samples), 5000):
+            engine.submit(line, samples[first : first + 5000].tobytes(), 0.0)
+            if number:
+                engine.submit(line, Flush(first), 0.0)
+        engine.submit(line, End(), 0.0)
+    drain(engine)
+    assert finals_of(said[1]) == finals_of(said[0])
+    assert said[1][-1] == said[0][-1] == Done(len(samples), rate, 0, 0.0)
+    assert [w.text for r in said[1] if isinstance(r, Flushed) for w in r.words][:2] == ["a", "a"]
+
+
 def test_an_error_comes_behind_the_finals_of_what_was_accepted(engine: Engine) -> None:
     """Even a client that broke the protocol gets the words of the audio before."""
     listener = Listener(engine)
