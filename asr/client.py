@@ -247,7 +247,8 @@ async def _connected(url: str) -> AsyncIterator[ClientConnection]:
     except TimeoutError as error:
         raise ServerError(f"{url}: no answer in time; is this the right address?") from error
     except OSError as error:
-        reason = error.strerror or str(error)
+        refused = isinstance(error, ConnectionRefusedError)
+        reason = "connection refused" if refused else error.strerror or str(error)
         raise ServerError(f"{url}: cannot connect ({reason}); does the server run?") from error
 
 

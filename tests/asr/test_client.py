@@ -188,7 +188,7 @@ async def test_nobody_there_gives_one_line() -> None:
         url = service.url
     error = await refused(url)
     assert isinstance(error, ServerError)
-    assert str(error).startswith(f"{url}: cannot connect (")
+    assert str(error) == f"{url}: cannot connect (connection refused); does the server run?"
 
 
 @pytest.mark.parametrize(
