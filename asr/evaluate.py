@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -193,6 +194,7 @@ _workers_own: deque[StreamingRecognizer] = deque(
 
 
 def _prepare(load: Callable[[], StreamingRecognizer]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops the rest
     _workers_own.append(load())
 
 

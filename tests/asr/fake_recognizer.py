@@ -6,6 +6,8 @@ what measures it can be tested to the sample; and it can be made by name in anot
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -91,6 +93,13 @@ class FakeRecognizer:
 def load(*, chatty: bool = False) -> FakeRecognizer:
     """For `evaluate`, in any process."""
     return FakeRecognizer(chatty=chatty)
+
+
+def die_in_workers() -> FakeRecognizer:
+    """A model that takes every process down but the first, as too little memory does."""
+    if multiprocessing.parent_process() is not None:
+        os._exit(1)
+    return FakeRecognizer()
 
 
 def refuse() -> FakeRecognizer:

@@ -12,13 +12,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.errors import AudioError, BundleError, DataError
+from asr.errors import AudioError, BundleError, DataError, Error
 from asr.evaluate import Evaluation, evaluate, validate
 from asr.manifest import Utterance
 from asr.measure import Settings
 from asr.metrics import EditCounts, ErrorCounts
 from asr.together import transcribe_together
-from tests.asr.fake_recognizer import HALF, WORDS, FakeRecognizer, load, refuse, sound, spoken
+from tests.asr.fake_recognizer import (
+    HALF,
+    WORDS,
+    FakeRecognizer,
+    die_in_workers,
+    load,
+    refuse,
+    sound,
+    spoken,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +84,12 @@ def test_a_model_that_cannot_be_loaded_is_told_once(tmp_path: Path, jobs: int) -
     """Not as the death of a worker."""
     with pytest.raises(BundleError, match=r"model\.toml"):
         evaluate(refuse, spoken(tmp_path, TEXTS), Settings(), jobs=jobs)
+
+
+def test_a_worker_that_dies_is_one_clear_line(tmp_path: Path) -> None:
+    """Too many jobs run out of memory; that must neither hang nor end in a trace."""
+    with pytest.raises(Error, match="fewer --jobs"):
+        evaluate(die_in_workers, spoken(tmp_path, TEXTS), Settings(), jobs=2)
 
 
 def test_progress_tells_the_errors_so_far(tmp_path: Path) -> None:
