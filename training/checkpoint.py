@@ -101,11 +101,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
         BundleError: it is missing, damaged, no checkpoint, or of another format.
     """
     try:
-        with warnings.catch_warnings(action="ignore"):  # about pickles that it will not read
-            values = torch.load(path, map_location="cpu", weights_only=True)
+        file = path.open("rb")
     except OSError as error:
-        reason = "there is no such checkpoint" if not path.exists() else str(error.strerror)
-        raise BundleError(f"{path}: {reason}") from error
+        raise BundleError(f"{path}: this checkpoint cannot be read: {error.strerror}") from error
+    try:
+        with file, warnings.catch_warnings(action="ignore"):  # about pickles that it will not read
+            values = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # PyTorch does not say which errors a damaged file can raise
         raise BundleError(f"{path}: damaged, or no checkpoint of this project") from error
     if not isinstance(values, dict) or "format" not in values:

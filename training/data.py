@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 
 from asr.errors import DataError
-from training.model import frames_of
+from asr.features import output_frames
 from training.synthetic import phone_times
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def _targets(
             reason = str(error)
     if not targets and not rule.any_text:
         raise _Unusable("text that no head can write", reason)
-    frames = frames_of(int(samples / rule.fastest))
+    frames = output_frames(int(samples / rule.fastest))
     for head, target in targets.items():
         if needed_frames(target) > frames and not rule.any_text:
             raise _Unusable(

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from asr.errors import DataError
+from asr.features import output_frames
 from training.augment import Augmenter, Distorted, mask
 from training.data import Faults, Utterance, needed_frames
 from training.losses import UNKNOWN, Labels, frame_labels
-from training.model import frames_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,7 +103,7 @@ class ExampleMaker:
                 continue
             distorted = self.augmenter(samples, rng) if self.augmenter else Distorted(samples, 1, 0)
             longest = max(map(needed_frames, utterance.targets.values()), default=0)
-            if frames_of(len(distorted.samples)) < longest:
+            if output_frames(len(distorted.samples)) < longest:
                 kind = "transcript longer than the frames allow"
                 self._leave_out(batch.source, member, kind, utterance.name)
                 continue
@@ -120,7 +120,7 @@ class ExampleMaker:
         samples = np.zeros((len(kept), max(lengths)), np.float32)
         for row, (_, distorted, _) in zip(samples, kept, strict=True):
             row[: len(distorted.samples)] = distorted.samples
-        frames = [frames_of(length) for length in lengths]
+        frames = [output_frames(length) for length in lengths]
         features = self.log_mel(
             torch.from_numpy(samples), 4 * (max(frames) + self.wanted.look_ahead)
         )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - PyTorch's custom
 
-from training.model import frames_of
+from asr.features import output_frames
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -100,7 +100,7 @@ def frame_labels(
     Returns:
         Unit numbers [T], T the output frames of `samples`; `UNKNOWN` where nothing is known.
     """
-    T = frames_of(samples)
+    T = output_frames(samples)
     if not phones:
         return np.full(T, UNKNOWN, np.int64)
     labels = np.zeros(T, np.int64)

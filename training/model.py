@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - PyTorch's custom
 
-from asr.acoustic import BLOCK_FRAMES, SUBSAMPLING
+from asr.acoustic import BLOCK_FRAMES
 from asr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -201,8 +201,3 @@ class AcousticNetwork(nn.Module):
     def _read(self, x: Tensor, layer: int) -> dict[str, Tensor]:
         heads = self.config.heads.items()
         return {name: self.heads[name](x) for name, head in heads if head.layer == layer}
-
-
-def frames_of(samples: int) -> int:
-    """Output frames of that many samples at 16 kHz: ceil(samples / 640)."""
-    return -(-samples // (160 * SUBSAMPLING))

@@ -11,6 +11,7 @@ import tomllib
 import types
 import typing
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from asr.errors import ConfigError
@@ -153,7 +154,7 @@ def override(tables: dict[str, Any], assignment: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text
     here: Any = tables
-    for section, following in zip(sections, [*sections[1:], key], strict=True):
+    for section, following in pairwise([*sections, key]):
         here = _inside(here, section, [] if following.isdecimal() else {}, assignment)
     if not isinstance(here, dict):
         raise ConfigError(f"--set {assignment}: there is no setting {name}")

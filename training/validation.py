@@ -13,14 +13,13 @@ from rapidfuzz.distance import Levenshtein
 
 from asr.decoding.greedy import GreedyDecoder
 from asr.evaluate import validate
-from asr.features import Normalisation
+from asr.features import Normalisation, output_frames
 from asr.onnx_backend import OnnxModel
 from asr.recognizer import Recognizer
 from training.audio_store import decode
 from training.examples import target_of
 from training.graph import write_graph
 from training.losses import ctc
-from training.model import AcousticNetwork, frames_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from training.checkpoint import Checkpoint
     from training.data import Utterance
     from training.features import LogMel
+    from training.model import AcousticNetwork
 
 GROUP = 20  # utterances that go through the network together
 
@@ -68,7 +68,7 @@ def _group_results(
     samples = np.zeros((len(group), max(u.samples for u in group)), np.float32)
     for row, utterance in zip(samples, group, strict=True):
         row[: utterance.samples] = decode(utterance)
-    frames = torch.tensor([frames_of(utterance.samples) for utterance in group])
+    frames = torch.tensor([output_frames(utterance.samples) for utterance in group])
     device = network.ahead.device
     length = 4 * (int(frames.max()) + network.config.look_ahead)
     logits = network(log_mel(torch.from_numpy(samples), length).to(device))

@@ -1,0 +1,147 @@
+"""Distortion: chosen by a seed, within its bounds, and never something that is not a number."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.errors import DataError
+from tests.training.miniature import tones
+from training.augment import Augmenter, add_noise, mask, reverberate
+from training.recipe import Augmentation
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOTHING = Augmentation(
+    speed=(1, 1),
+    gain_db=(0, 0),
+    silence_probability=0,
+    frequency_masks=0,
+    time_masks=0,
+)
+SPEECH = tones("a bad deed")
+
+
+def rng(seed: int = 1) -> np.random.Generator:
+    """A generator of its own for each call."""
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Augmenter:
+    """Everything at once: noise, rooms, speed, gain, silence."""
+    folder = tmp_path_factory.mktemp("noise")
+    (folder / "rooms").mkdir()
+    response = np.exp(-np.arange(2000) / 300) * rng().standard_normal(2000)
+    soundfile.write(folder / "rooms" / "hall.wav", 0.1 * response, 16000)
+    soundfile.write(folder / "hiss.wav", 0.1 * rng().standard_normal(4000), 8000)
+    rows = [
+        {"audio": "hiss.wav", "split": "train"},
+        {"audio": "gone.wav", "split": "validation"},
+        {"audio": "gone.wav", "split": "train", "kind": "rir"},
+    ]
+    (folder / "noise.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    return Augmenter(
+        Augmentation(
+            noise=str(folder / "noise.jsonl"),
+            noise_probability=0.7,
+            rooms=str(folder / "rooms"),
+            room_probability=0.7,
+            silence_probability=0.5,
+        )
+    )
+
+
+@given(seed=st.integers(0, 500), loud=st.sampled_from([0.0, 1e-6, 1.0, 3.0]))
+@settings(max_examples=40)
+def test_the_same_seed_distorts_the_same_way(full: Augmenter, seed: int, loud: float) -> None:
+    """A resumed run must hear what an uninterrupted one hears; whatever the level, it is audio."""
+    samples = np.float32(loud) * SPEECH
+    first, second = full(samples, rng(seed)), full(samples, rng(seed))
+    assert np.array_equal(first.samples, second.samples)
+    assert (first.speed, first.lead) == (second.speed, second.lead)
+    assert first.samples.dtype == np.float32
+    assert np.abs(first.samples).max() <= 1
+    assert 0.9 <= first.speed <= 1.1
+    assert 0 <= first.lead <= 16000
+    spoken = len(SPEECH) / first.speed
+    assert first.lead + spoken - 2 <= len(first.samples) <= first.lead + spoken + 16002
+
+
+def test_no_distortion_is_no_change() -> None:
+    """Every part can be switched off."""
+    distorted = Augmenter(NOTHING)(SPEECH, rng())
+    assert np.array_equal(distorted.samples, SPEECH)
+    assert (distorted.speed, distorted.lead) == (1, 0)
+
+
+@given(st.floats(-10, 40), st.integers(0, 50), st.integers(10, 60_000))
+@settings(max_examples=30)
+def test_noise_comes_at_the_wanted_level(snr_db: float, seed: int, length: int) -> None:
+    """Whether the noise is longer or shorter than the speech."""
+    noise = rng(seed).standard_normal(length).astype(np.float32)
+    added = add_noise(SPEECH, noise, snr_db, rng(seed)).astype(float) - SPEECH
+    ratio = 10 * np.log10(np.mean(SPEECH.astype(float) ** 2) / np.mean(added**2))
+    assert ratio == pytest.approx(snr_db, abs=0.1)
+
+
+def test_a_room_keeps_level_length_and_place() -> None:
+    """The transcript's times must stay true: the direct sound stays where it was."""
+    response = np.zeros(800, np.float32)
+    response[0], response[700] = 1, 0.5
+    wet = reverberate(SPEECH, response)
+    assert len(wet) == len(SPEECH)
+    assert np.mean(wet**2) == pytest.approx(np.mean(SPEECH**2), rel=1e-3)
+    assert np.corrcoef(wet[:700], SPEECH[:700])[0, 1] > 0.999
+
+
+@given(st.integers(0, 200), st.integers(1, 300), st.integers(0, 80), st.floats(0, 3))
+def test_masks_put_the_mean_and_nothing_else(
+    seed: int, frames: int, bands: int, seconds: float
+) -> None:
+    """What is not masked keeps its bits; bands are masked whole, at most as wide as allowed."""
+    chosen = Augmentation(
+        frequency_masks=1, frequency_mask_bands=bands, time_masks=1, time_mask_seconds=seconds
+    )
+    before = torch.rand(frames, 80, generator=torch.Generator().manual_seed(seed)) + 1
+    after = before.clone()
+    mask(after, frames, chosen, rng(seed))
+    assert torch.equal(after[after != 0], before[after != 0])
+    masked_rows = (after == 0).all(1)
+    if not bool(masked_rows.all()):
+        assert int((after[~masked_rows] == 0).all(0).sum()) <= bands
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no readable manifest of noise"),
+        ("{", "no readable manifest of noise"),
+        ('{"split": "train"}', "no readable manifest of noise"),
+        ("[1]", "no readable manifest of noise"),
+        ('{"audio": "a.wav", "split": "test"}', "no row has the split `train`"),
+        ('{"audio": "gone.wav", "split": "train"}', "gone.wav: cannot be read"),
+        ('{"audio": "silent.wav", "split": "train"}', "silent.wav: silent, empty or"),
+    ],
+)
+def test_unusable_noise_is_named(tmp_path: Path, content: str | None, message: str) -> None:
+    """Before training begins."""
+    soundfile.write(tmp_path / "silent.wav", np.zeros(500), 16000)
+    if content is not None:
+        (tmp_path / "noise.jsonl").write_text(content)
+    with pytest.raises(DataError, match=message):
+        Augmenter(Augmentation(noise=str(tmp_path / "noise.jsonl")))
+
+
+def test_a_folder_without_rooms_is_named(tmp_path: Path) -> None:
+    """A path with a slip in it must not mean "no rooms"."""
+    with pytest.raises(DataError, match="no impulse responses"):
+        Augmenter(Augmentation(rooms=str(tmp_path)))
