@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import asr
+from asr.decoding.greedy import GreedyDecoder
 from asr.features import log_mel_block, output_frames
 from tests.laws.sounds import cuts, hear, law, sounds
-from tests.tiny import listen, normalisation, sound, words
+from tests.tiny import UNITS, listen, normalisation, sound, words
 
 if TYPE_CHECKING:
     from asr.acoustic import AcousticState, Array
@@ -187,6 +188,53 @@ def test_a_longer_pause_only_moves_the_words_behind_it(
     assert two == [
         *(word for word in one if word.start < split),
         *_moved([word for word in one if word.start >= split], 1280 * blocks),
+    ]
+
+
+class Babbler:
+    """A network that never falls silent by itself: it says a script over and over."""
+
+    def __init__(self, look_ahead: int, script: list[int]) -> None:
+        self.look_ahead = look_ahead
+        self.heads = {"pieces": len(UNITS)}
+        self.script = script
+
+    def initial(self) -> AcousticState:
+        """Blocks done."""
+        return (np.zeros(1, np.float32),)
+
+    def step(
+        self, features: Array, states: list[AcousticState]
+    ) -> tuple[dict[str, Array], list[AcousticState]]:
+        """The next two units of the script."""
+        rows = np.full((len(features), 2, len(UNITS)), -5.0, np.float32)
+        for row, (done,) in zip(rows, states, strict=True):
+            for frame in range(2):
+                row[frame, self.script[(2 * int(done[0]) + frame) % len(self.script)]] = -0.1
+        return {"pieces": rows}, [(done + 1,) for (done,) in states]
+
+
+@law
+@given(
+    look_ahead=st.integers(0, 8),
+    script=st.lists(st.integers(0, len(UNITS) - 1), min_size=1, max_size=5),
+    blocks=st.integers(1, 60),
+)
+def test_even_a_network_that_babbles_in_silence_changes_nothing(
+    look_ahead: int, script: list[int], blocks: int
+) -> None:
+    """Law 11 does not rest on the network's good will."""
+    babbler = Babbler(look_ahead, script)
+    decoder = GreedyDecoder(UNITS, "pieces")
+    made = asr.Recognizer(babbler, decoder, normalisation(), bundle_id="babbler")
+    before, pause = np.ones(12_800, np.float32), np.zeros(25 * 1280, np.float32)
+    more, after = np.zeros(1280 * blocks, np.float32), np.ones(12_800, np.float32)
+    one = words(listen(made, np.concatenate([before, pause, after])))
+    two = words(listen(made, np.concatenate([before, pause, more, after])))
+    behind = len(before) + 20 * 1280  # where the network has rested for one block
+    assert two == [
+        *(word for word in one if word.start < behind),
+        *_moved([word for word in one if word.start >= behind], 1280 * blocks),
     ]
 
 
