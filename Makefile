@@ -8,6 +8,9 @@ PIP := $(BIN)/pip --disable-pip-version-check install --quiet -c constraints.txt
 #     make test TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
+# What `make bench` passes on, such as a manifest to measure on, or --record; see python -m benchmarks --help
+BENCH ?=
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench tables setup clean
 .DELETE_ON_ERROR:
@@ -33,7 +36,7 @@ lint: .venv/.everything  ## style, format and types
 
 bench: .venv/.everything  ## measure every figure of the README, one after the other
 	@echo "Bench: every figure, one after the other; leave the machine alone meanwhile"
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks $(BENCH)
 
 tables: .venv/.everything  ## write the tables of figures into README.md from results/
 	@$(BIN)/python -m benchmarks.tables
