@@ -125,6 +125,7 @@ class Run:
         if trainer.share_done() >= 1 and self._validated_step != progress.step:
             self._validate(journal)
             self._save()
+        self.processes.wait()  # nobody leaves before the files are whole
         for line in trainer.make.faults.lines():
             journal.say(f"left out while training: {line}")
         if self._patience_spent():
