@@ -11,6 +11,10 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+# Read when NumPy and torch are loaded, which is later. The networks of the tests are tiny: more
+# threads only wait for one another, and where cores are short they wait long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A shared machine can stop any example for a second; a law is about results, not about time.
 hypothesis.settings.register_profile("ours", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("ours")
