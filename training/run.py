@@ -14,7 +14,7 @@ import torch
 from asr.errors import BundleError, ConfigError, DataError, Error
 from training.assembly import make_trainer
 from training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from training.journal import Files, Journal
+from training.journal import LOG_EVERY, Files, Journal
 from training.preparation import download as fetch
 from training.preparation import prepare
 from training.processes import Processes
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from training.preparation import Material
     from training.start import Start
 
+STANDARD_ERROR = 2
 STOPPING = b"\nstopping after this step; the checkpoint is being kept\n"
 
 
@@ -63,7 +64,7 @@ class Run:
     ) -> None:
         torch.set_num_threads(recipe.budget.threads)
         self.recipe, self.files = recipe, Files(folder)
-        self._stop = False
+        self._stop, self._faults_told = False, 0
         checkpoint = self._old_checkpoint(resume=resume)
         self.processes = Processes()
         if download:
@@ -120,14 +121,15 @@ class Run:
                 self._validate(journal)
             if progress.minutes - self._saved_minutes >= self.recipe.budget.checkpoint_minutes:
                 self._save()
+            if progress.step % LOG_EVERY == 0:
+                self._tell_faults(journal)
             asked = self._asked_to_stop()
         self._save()
         if trainer.share_done() >= 1 and self._validated_step != progress.step:
             self._validate(journal)
             self._save()
         self.processes.wait()  # nobody leaves before the files are whole
-        for line in trainer.make.faults.lines():
-            journal.say(f"left out while training: {line}")
+        self._tell_faults(journal)
         if self._patience_spent():
             journal.say("no better word-error rate for a while: the run is over")
         return self._is_over()
@@ -219,6 +221,14 @@ class Run:
                 f"{'; '.join(lines) or 'another process says which'}"
             )
 
+    def _tell_faults(self, journal: Journal) -> None:
+        """Say what was left out while training, if there is something new."""
+        faults = self.trainer.make.faults
+        if faults.counts.total() > self._faults_told:
+            self._faults_told = faults.counts.total()
+            for line in faults.lines():
+                journal.say(f"left out while training: {line}")
+
     def _asked_to_stop(self) -> bool:
         return self.processes.largest(float(self._stop))[0] > 0
 
@@ -240,7 +250,7 @@ class Run:
         if self._stop and self.processes.size == 1:
             raise KeyboardInterrupt
         if not self._stop and self.processes.first:
-            os.write(sys.stderr.fileno(), STOPPING)  # print() may be what was interrupted
+            os.write(STANDARD_ERROR, STOPPING)  # print() may be what was interrupted
         self._stop = True
 
     def _say(self, line: str) -> None:
