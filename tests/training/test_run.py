@@ -578,3 +578,45 @@ def test_two_processes_learn_what_one_would(tmp_path: Path) -> None:
     assert kept.progress["batches"] == 10
     assert same(kept.live, first)
     assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 2  # one for each part
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "expected"),
+    [((2.0, 1), (4.0, 1), 3.0), ((0.0, 0), (4.0, 1), 4.0), ((0.0, 0), (0.0, 0), 0.0)],
+)
+def test_a_process_without_examples_does_not_dilute_the_gradient(
+    monkeypatch: pytest.MonkeyPatch,
+    own: tuple[float, int],
+    other: tuple[float, int],
+    expected: float,
+) -> None:
+    """The mean is over those that had something to learn from; if none had, the step is skipped."""
+
+    def all_reduce(flat: Tensor) -> None:
+        flat += torch.tensor([other[0], other[0], float(other[1])])
+
+    monkeypatch.setattr("training.processes.distributed.all_reduce", all_reduce)
+    processes = Processes.__new__(Processes)
+    processes.size, processes.rank, processes.device = 2, 0, torch.device("cpu")
+    weights = torch.nn.Parameter(torch.zeros(2))
+    if own[1]:
+        weights.grad = torch.full((2,), own[0])
+    contributors = processes.average_gradients([weights], counts=bool(own[1]))
+    assert contributors == own[1] + other[1]
+    assert weights.grad is not None
+    assert weights.grad.tolist() == [expected] * 2
+
+
+def test_a_step_whose_gradient_is_not_finite_is_skipped_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights and their average keep their bits."""
+    trainer = Run(recipe(tmp_path, SIX), tmp_path / "run").trainer
+    trainer.step()
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    average = {name: value.clone() for name, value in trainer.average.items()}
+    monkeypatch.setattr(trainer, "_clip", lambda: float("nan"))
+    trainer.step()
+    assert (trainer.progress.step, trainer.progress.skipped) == (2, 1)
+    assert same(trainer.network.state_dict(), before)
+    assert same(trainer.average, average)
