@@ -10,6 +10,7 @@ import torch
 from asr.errors import ConfigError
 from training.augment import Augmenter
 from training.batching import BatchStream
+from training.crf import UnitTrigram
 from training.data import SAMPLE_RATE
 from training.examples import ExampleMaker, Wanted
 from training.features import LogMel
@@ -68,6 +69,7 @@ def make_trainer(
         network,
         _batches(recipe, material),
         _examples(recipe, material, log_mel),
+        _trigrams(recipe, material),
         processes,
     )
     if begin is not None and not isinstance(begin, Start):
@@ -108,6 +110,23 @@ def _examples(recipe: Recipe, material: Material, log_mel: LogMel) -> ExampleMak
     return ExampleMaker(
         material.stores, log_mel, Augmenter(recipe.augmentation), wanted, recipe.seed
     )
+
+
+def _trigrams(recipe: Recipe, material: Material) -> dict[str, UnitTrigram]:
+    """How units follow one another in the transcripts, for the heads that want to know."""
+    return {
+        name: UnitTrigram(
+            (
+                utterance.targets[name].tolist()
+                for store in material.stores
+                for utterance in store.utterances
+                if name in utterance.targets
+            ),
+            len(material.units[name].units),
+        )
+        for name, head in recipe.heads.items()
+        if head.crf
+    }
 
 
 def _batches(recipe: Recipe, material: Material) -> BatchStream:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from asr.errors import BundleError
 from training.checkpoint import Checkpoint
-from training.losses import ctc, frame_cross_entropy
+from training.losses import ctc, ctc_crf, frame_cross_entropy
 from training.recipe import Recipe, recipe_tables
 from training.schedule import learning_rate, share_done
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from training.batching import BatchStream
+    from training.crf import UnitTrigram
     from training.examples import ExampleMaker, Examples
     from training.model import AcousticNetwork
     from training.processes import Processes
@@ -83,6 +84,7 @@ class Trainer:
         network: is trained in place, on `processes.device`.
         batches: the endless order of batches, the same in every process.
         make: makes examples of them.
+        trigrams: over the units of each head that is trained with CTC-CRF.
         processes: those that train together.
     """
 
@@ -92,9 +94,11 @@ class Trainer:
         network: AcousticNetwork,
         batches: BatchStream,
         make: ExampleMaker,
+        trigrams: Mapping[str, UnitTrigram],
         processes: Processes,
     ) -> None:
         self.recipe, self.batches, self.make, self.processes = recipe, batches, make, processes
+        self.trigrams = trigrams
         self.network = network.to(processes.device)
         self.optimiser = _optimiser(recipe, self.network)
         self.average = {name: value.clone() for name, value in self.network.state_dict().items()}
@@ -193,6 +197,10 @@ class Trainer:
             if head.ctc:
                 loss = ctc(logits[name], labels.frames, labels.targets[name])
                 parts[name] = head.ctc * loss
+            if head.crf:
+                targets, trigram = labels.targets[name], self.trigrams[name]
+                loss = ctc_crf(logits[name], labels.frames, targets, trigram)
+                parts[f"{name}.crf"] = head.crf * loss
             if head.frames:
                 labelled = labels.frame_targets[name].to(device)
                 parts[f"{name}.frames"] = head.frames * frame_cross_entropy(logits[name], labelled)

@@ -12,11 +12,14 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - PyTorch's custom
 
 from asr.features import output_frames
+from training.crf import log_partition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from training.crf import UnitTrigram
 
 UNKNOWN = -100  # label of a frame that is not counted
 
@@ -65,6 +68,26 @@ def ctc(logits: Tensor, frames: Tensor, targets: Sequence[Tensor | None]) -> Ten
         zero_infinity=True,
     )
     return loss / max(1, int(lengths.sum()))
+
+
+def ctc_crf(
+    logits: Tensor, frames: Tensor, targets: Sequence[Tensor | None], trigram: UnitTrigram
+) -> Tensor:
+    """CTC-CRF loss per unit of the targets, without the part that training cannot change.
+
+    Args:
+        logits: [B, T, V], unnormalised, blank at 0.
+        frames: [B] used frames of each row.
+        targets: unit numbers of each row; rows with None do not count.
+        trigram: weights of all sequences of units.
+    """
+    rows = [row for row, target in enumerate(targets) if target is not None]
+    if not rows:
+        return logits.sum() * 0
+    units = sum(len(target) for target in targets if target is not None)
+    log_probs = logits[rows].float().log_softmax(-1)
+    log_z = log_partition(log_probs, frames[rows].to(logits.device), trigram)
+    return ctc(logits, frames, targets) + log_z.sum() / max(1, units)
 
 
 def frame_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

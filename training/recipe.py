@@ -48,6 +48,8 @@ class Head:
         lexicon: pronunciations, `WORD<TAB>phones` a line, plain or .xz (kind `phones` only).
         ctc: weight of its CTC loss.
         frames: weight of frame-level cross-entropy, for utterances whose phone times are known.
+        crf: weight of the CTC-CRF loss: CTC against all sequences of units, which are weighted by a
+            trigram of the training texts. It wants a network that CTC has trained already.
     """
 
     kind: Literal["characters", "pieces", "phones"]
@@ -56,6 +58,7 @@ class Head:
     lexicon: tuple[str, ...] = ()
     ctc: Amount = 1.0
     frames: Amount = 0.0
+    crf: Amount = 0.0
 
 
 @dataclass(frozen=True, slots=True)
