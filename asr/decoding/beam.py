@@ -1,0 +1,507 @@
+"""Beam search over a lexicon and a word n-gram, as a streaming decoder.
+
+`asr.decoding.reference` defines the search. Here its results become words with times, and its state
+a value: a few kB that can be kept, copied, written down and gone on from.
+
+Sizes: T frames of 40 ms, V units with the blank at 0.
+"""
+
+from __future__ import annotations
+
+import binascii
+import math
+from base64 import b64decode, b64encode
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from asr.decoding import DecodedWord
+from asr.decoding.kernel import (
+    ENTRY,
+    HYPOTHESIS,
+    MOST_FRAMES,
+    Engine,
+    PythonEngine,
+    engine,
+    pack,
+    unpack_arena,
+    unpack_hypotheses,
+)
+from asr.decoding.lexicon import look_ahead
+from asr.decoding.reference import (
+    FLOOR,
+    ONE,
+    ROOT,
+    SCALE,
+    Entry,
+    Hypothesis,
+    Parameters,
+    Tables,
+    history,
+)
+from asr.errors import ConfigError, StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from asr.decoding.lexicon import Lexicon
+    from asr.decoding.ngram import NGram
+    from asr.decoding.reference import Search
+
+MAX_BEAM = 10_000
+LOWEST = 64.0  # a log-probability further from 0 is taken to be so far, in nats
+CUT_OFF = 8 * SCALE  # what a hypothesis pays at the end for a word that was not finished
+LIMIT = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class BeamSettings:
+    """Width and weights of the search: `[decoding]` of a bundle.
+
+    Attributes:
+        beam: hypotheses that survive a frame.
+        threshold: how far behind the best they may be, in nats.
+        lm_weight: of the language model's natural logarithms.
+        word_bonus: for every word, in nats.
+        blank_bonus: for every blank, in nats.
+        prior_weight: how much of each unit's log prior is taken from its log-probability.
+        priors: log prior of each unit [V]; may be empty where `prior_weight` is 0.
+        gap: frames of 40 ms without a sound that end a word.
+        horizon: frames after which a word is committed whatever the other hypotheses say.
+    """
+
+    beam: int = 200
+    threshold: float = 14.0
+    lm_weight: float = 1.0
+    word_bonus: float = 0.0
+    blank_bonus: float = 0.0
+    prior_weight: float = 0.0
+    priors: tuple[float, ...] = ()
+    gap: int = 12
+    horizon: int = 50
+
+    def __post_init__(self) -> None:
+        _demand(_whole(self.beam, 1, MAX_BEAM), f"beam is not a whole number of 1 … {MAX_BEAM}")
+        _demand(_whole(self.gap, 1, 12), "gap is not a whole number of frames, 1 … 12")
+        _demand(
+            _whole(self.horizon, self.gap + 1, 1000),
+            "horizon is not a whole number of frames, above gap and at most 1000",
+        )
+        for name, low, high in (
+            ("threshold", 0.0, 10_000.0),
+            ("lm_weight", 0.0, 16.0),
+            ("word_bonus", -100.0, 100.0),
+            ("blank_bonus", -100.0, 100.0),
+            ("prior_weight", 0.0, 16.0),
+        ):
+            value = getattr(self, name)
+            good = isinstance(value, int | float) and not isinstance(value, bool)
+            _demand(good and low <= value <= high, f"{name} is not a number of {low:g} … {high:g}")
+            object.__setattr__(self, name, float(value))
+        object.__setattr__(self, "priors", tuple(map(float, self.priors)))
+        _demand(all(-LOWEST <= p <= 0 for p in self.priors), "priors has numbers beyond -64 … 0")
+
+
+class Language(NamedTuple):
+    """Words, how they sound, and how they follow each other.
+
+    Attributes:
+        lexicon: made for the words of the language model.
+        lm: the language model.
+        words: its words, by number.
+    """
+
+    lexicon: Lexicon
+    lm: NGram
+    words: Sequence[str]
+
+
+class BeamState(NamedTuple):
+    """What the search remembers.
+
+    Attributes:
+        frame: frames taken in.
+        score: what has been taken from the hypotheses' scores so far, in 1/1024 nat.
+        end: one past the last frame of the last committed word.
+        hypotheses: at most `beam` of them, packed, best first.
+        arena: their words that are not committed, packed.
+    """
+
+    frame: int
+    score: int
+    end: int
+    hypotheses: bytes
+    arena: bytes
+
+
+class Ending(NamedTuple):
+    """A way in which the speech so far may be read.
+
+    Attributes:
+        score: in 1/1024 nat.
+        hypothesis: index of the hypothesis that it ends.
+        word: the last word, which no history holds yet; -1 for none.
+        gain: what that word added to the score.
+        word_lm: its weighted score of the language model.
+    """
+
+    score: int
+    hypothesis: int
+    word: int
+    gain: int
+    word_lm: int
+
+
+class BeamDecoder:
+    """Beam search over one head; see `asr.decoding.Decoder`.
+
+    Attributes:
+        head: the head that it reads.
+        settings: width and weights.
+        units: V.
+        engine: what takes the frames in.
+        ahead: what is known of the words below each node.
+    """
+
+    def __init__(
+        self,
+        head: str,
+        language: Language,
+        settings: BeamSettings,
+        units: int,
+        make_engine: Callable[[Tables], Engine] = engine,
+    ) -> None:
+        """Put a decoder together.
+
+        Args:
+            head: name of the head whose log-probabilities it is given.
+            language: its lexicon is made for the units of that head.
+            settings: width and weights.
+            units: V.
+            make_engine: what takes the frames in; the compiled one by default.
+
+        Raises:
+            ConfigError: the settings do not fit the units.
+        """
+        if len(settings.priors) not in ({units} if settings.prior_weight else {0, units}):
+            raise ConfigError(
+                f"decoding.priors has {len(settings.priors)} numbers for {units} units"
+            )
+        self.head = head
+        self.settings = settings
+        self.units = units
+        lexicon, lm, self._words = language
+        parameters = Parameters(
+            beam=settings.beam,
+            threshold=round(settings.threshold * SCALE),
+            gap=settings.gap,
+            horizon=settings.horizon,
+            lm_weight=round(settings.lm_weight * SCALE),
+            bonus=round(settings.word_bonus * SCALE),
+            homophones=lexicon.homophones,
+            units=units,
+        )
+        ahead = look_ahead(lexicon, lm.unigram_prob)
+        self.ahead = ahead
+        tables = Tables(
+            parameters,
+            lexicon.phone,
+            lexicon.first_child,
+            lexicon.first_word,
+            lexicon.words,
+            (ahead.score.astype(np.int64) * parameters.lm_weight >> 10).astype(np.int32),
+            log_add_table(),
+            share_table(),
+            lm,
+        )
+        self._parameters = parameters
+        self._nodes = len(lexicon.phone)
+        self._lm_states = lm.words + lm.bigrams
+        self.engine = make_engine(tables)
+        self._python = PythonEngine(tables)  # for what is asked seldom
+        self._offset = _offset(settings, units)
+        start = Hypothesis(ROOT, lm.start, 0, FLOOR, -1, 0, 0, 0)
+        self._start = BeamState(0, 0, 0, pack(HYPOTHESIS, [start]), b"")
+
+    def start(self) -> BeamState:
+        """The state before the first frame."""
+        return self._start
+
+    def advance(
+        self, state: BeamState, log_probs: NDArray[np.float32]
+    ) -> tuple[BeamState, tuple[DecodedWord, ...]]:
+        """Take in frames [T, V], T ≥ 0; return the new state and the words committed by them."""
+        # fmax and fmin give the other number for what is not a number.
+        bounded = np.fmin(np.fmax(log_probs, -LOWEST), LOWEST)
+        scores = np.rint(bounded * SCALE).astype(np.int32) + self._offset
+        frame, score, end, hypotheses, arena = state
+        said: list[DecodedWord] = []
+        for first in range(0, len(scores), MOST_FRAMES):
+            part = scores[first : first + MOST_FRAMES]
+            more, hypotheses, arena, committed = self.engine.advance(frame, part, hypotheses, arena)
+            frame += len(part)
+            score += more
+            for word in committed:
+                said.append(self._word(word, end, word.share))
+                end = said[-1].end
+        return BeamState(frame, score, end, hypotheses, arena), tuple(said)
+
+    def tentative(self, state: BeamState) -> tuple[DecodedWord, ...]:
+        """The uncommitted words of the best hypothesis, and its open word if that is likely.
+
+        The open word is shown when it is complete, or when one word has at least 0.8 of the
+        probability of all that begin like it.
+        """
+        best = Hypothesis._make(HYPOTHESIS.unpack_from(state.hypotheses))
+        entries = history(_Arena(state.arena), best.history)
+        if best.node != ROOT:
+            search = self._python.search(0, b"", b"")
+            complete = list(search.words_at(best.node))
+            word = max(complete, key=lambda w: search.leave(best, w)[2], default=-1)
+            if word < 0 and self.ahead.sure[best.node]:
+                word = int(self.ahead.word[best.node])
+            if word >= 0:
+                entries.append(Entry(word, best.start, best.end, -1, min(0, -best.mark), 0))
+        return self._line(entries, state.end, [ONE] * len(entries))
+
+    def finish(self, state: BeamState) -> tuple[DecodedWord, ...]:
+        """The words of the best hypothesis that ends with a word.
+
+        A word cut off in the middle is left out, where no hypothesis that ends with a word is
+        within 8 nats.
+        """
+        search = self.search(state)
+        readings = [(e, self._entries(search, e)) for e in self._endings(search)]
+        shares = _shares(readings)
+        return self._line(readings[0][1], state.end, shares)
+
+    def n_best(self, state: BeamState, n: int) -> list[tuple[float, tuple[DecodedWord, ...]]]:
+        """The likeliest readings of what is not committed, if no more frames come.
+
+        Args:
+            state: of the stream.
+            n: how many, at most.
+
+        Returns:
+            Score in nats since the beginning of the stream, and words, best first; no two have the
+            same texts.
+        """
+        search = self.search(state)
+        found: dict[tuple[str, ...], tuple[float, tuple[DecodedWord, ...]]] = {}
+        for ending in self._endings(search):
+            entries = self._entries(search, ending)
+            line = self._line(entries, state.end, [ONE] * len(entries))
+            score = (state.score + ending.score) / SCALE
+            found.setdefault(tuple(word.text for word in line), (score, line))
+            if len(found) == n:
+                break
+        return list(found.values())
+
+    def silence(self, state: BeamState) -> int:
+        """Frames since the last sound of the best hypothesis, 0 while one is sounding."""
+        return state.frame - Hypothesis._make(HYPOTHESIS.unpack_from(state.hypotheses)).end
+
+    def dump(self, state: BeamState) -> dict[str, Any]:
+        """The state as numbers and texts."""
+        return {
+            "frame": state.frame,
+            "score": state.score,
+            "end": state.end,
+            "hypotheses": _text(state.hypotheses),
+            "arena": _text(state.arena),
+        }
+
+    def restore(self, values: dict[str, Any]) -> BeamState:
+        """The state that `dump` described.
+
+        Raises:
+            StateError: the values do not describe a state of this search.
+        """
+        if set(values) != set(BeamState._fields):
+            raise StateError("the saved decoder state is not one of beam search")
+        frame, score, end = (values[name] for name in ("frame", "score", "end"))
+        if not all(_whole(count, -(2**62), 2**62) for count in (frame, score, end)):
+            raise StateError("the saved decoder state holds numbers that cannot be")
+        state = BeamState(frame, score, end, _bytes(values["hypotheses"]), _bytes(values["arena"]))
+        if len(state.hypotheses) % HYPOTHESIS.size or len(state.arena) % ENTRY.size:
+            raise StateError("the saved decoder state is cut off")
+        if not self._possible(state):
+            raise StateError("the saved decoder state holds numbers that cannot be")
+        return state
+
+    def search(self, state: BeamState) -> Search:
+        """The search in Python at a state: to look at its hypotheses."""
+        return self._python.search(state.frame, state.hypotheses, state.arena)
+
+    def _possible(self, state: BeamState) -> bool:
+        """Whether the kernel can go on from a state without leaving its tables."""
+        p = self._parameters
+        hypotheses, arena = unpack_hypotheses(state.hypotheses), unpack_arena(state.arena)
+        if not 1 <= len(hypotheses) <= p.beam or len(arena) > p.beam * (p.horizon + 1):
+            return False
+        if not 0 <= state.end <= state.frame < LIMIT:
+            return False
+        if len({(h.node, h.lm) for h in hypotheses}) < len(hypotheses):
+            return False
+        return all(self._possible_hypothesis(h, len(arena), state.frame) for h in hypotheses) and (
+            all(
+                -1 <= e.previous < n
+                and 0 <= e.word < len(self._words)
+                and state.frame - p.horizon < e.end <= state.frame
+                and 0 <= e.start < e.end
+                and (e.previous < 0 or arena[e.previous].end < e.end)
+                for n, e in enumerate(arena)
+            )
+        )
+
+    def _possible_hypothesis(self, h: Hypothesis, entries: int, frame: int) -> bool:
+        return (
+            0 <= h.node < self._nodes
+            and 0 <= h.lm < self._lm_states
+            and FLOOR <= h.blank <= SCALE
+            and FLOOR <= h.sound <= SCALE
+            and -1 <= h.history < entries
+            and 0 <= h.start <= frame
+            and 0 <= h.end <= frame
+            and FLOOR <= h.mark <= -FLOOR
+        )
+
+    def _endings(self, search: Search) -> list[Ending]:
+        """All ways to end, best first; at equal scores that of the better hypothesis."""
+        endings = []
+        for n, h in enumerate(search.hypotheses):
+            total = search.total(h)
+            if h.node == ROOT:
+                endings.append(Ending(total, n, -1, 0, 0))
+                continue
+            words = search.words_at(h.node)
+            for word in words:
+                word_lm, _, gain = search.leave(h, word)
+                endings.append(Ending(total + gain, n, word, gain, word_lm))
+            if not words:
+                paid = self._python_look(h.node)
+                endings.append(Ending(total - paid - CUT_OFF, n, -1, 0, 0))
+        return sorted(endings, key=lambda ending: -ending.score)
+
+    def _python_look(self, node: int) -> int:
+        return int(self.ahead.score[node]) * self._parameters.lm_weight >> 10
+
+    def _entries(self, search: Search, ending: Ending) -> list[Entry]:
+        h = search.hypotheses[ending.hypothesis]
+        entries = history(search.arena, h.history)
+        if ending.word >= 0:
+            cost = ending.score - h.mark
+            entries.append(Entry(ending.word, h.start, h.end, -1, cost, ending.word_lm))
+        return entries
+
+    def _line(
+        self, entries: Sequence[Entry], end: int, shares: Sequence[int]
+    ) -> tuple[DecodedWord, ...]:
+        line: list[DecodedWord] = []
+        for entry, share in zip(entries, shares, strict=True):
+            line.append(self._word(entry, end, share))
+            end = line[-1].end
+        return tuple(line)
+
+    def _word(self, said: Any, end: int, share: int) -> DecodedWord:
+        """A word in its place: not before the end of the one before, and one frame at least."""
+        start = max(said.start, end)
+        return DecodedWord(
+            self._words[said.word], start, max(said.end, start + 1), confidence(said, share)
+        )
+
+
+class _Arena:
+    """Entries unpacked one by one: showing the best hypothesis needs few of them."""
+
+    def __init__(self, packed: bytes) -> None:
+        self._packed = packed
+
+    def __getitem__(self, n: int) -> Entry:
+        return Entry._make(ENTRY.unpack_from(self._packed, n * ENTRY.size))
+
+
+def confidence(said: Any, share: int) -> float:
+    """How surely a word was said, 0 … 1.
+
+    Args:
+        said: an `Entry` or `Committed`.
+        share: of probability that agreed, of 32768.
+    """
+    frames = max(1, said.end - said.start)
+    acoustic = min(0, said.cost - said.lm) / SCALE / frames
+    return share / ONE * math.exp(acoustic)
+
+
+def log_add_table() -> NDArray[np.int32]:
+    """What a sum of probabilities adds to the logarithm of the larger, by their distance.
+
+    Entry d is round(1024 ln(1 + exp(-d / 1024))); the table ends where that is 0, so one addition
+    is off by half a unit at most.
+    """
+    return _until_zero(SCALE * np.log1p(np.exp(-np.arange(16 * SCALE) / SCALE)))
+
+
+def share_table() -> NDArray[np.int32]:
+    """Entry d is round(32768 exp(-d / 1024)), as far as that is not 0."""
+    return _until_zero(ONE * np.exp(-np.arange(16 * SCALE) / SCALE))
+
+
+def _until_zero(falling: NDArray[np.float64]) -> NDArray[np.int32]:
+    table: NDArray[np.int32] = np.rint(falling).astype(np.int32)
+    return table[: int(np.argmin(table > 0))]
+
+
+def _offset(settings: BeamSettings, units: int) -> NDArray[np.int32]:
+    """What is added to every frame's scores [V]: priors and the blank's bonus."""
+    offset = np.zeros(units)
+    if settings.prior_weight:
+        offset -= settings.prior_weight * np.array(settings.priors)
+    offset[0] += settings.blank_bonus
+    return np.rint(offset * SCALE).astype(np.int32)
+
+
+def _shares(readings: Sequence[tuple[Ending, Sequence[Entry]]]) -> list[int]:
+    """Share of the readings' probability, of 32768, that has each word of the first in its place.
+
+    A reading agrees if it has that word at a time that overlaps.
+    """
+    top = readings[0][0].score
+    weights = [math.exp((ending.score - top) / SCALE) for ending, _ in readings]
+    shares = []
+    for wanted in readings[0][1]:
+        agreed = sum(
+            weight
+            for weight, (_, entries) in zip(weights, readings, strict=True)
+            if any(
+                e.word == wanted.word and e.start < wanted.end and wanted.start < e.end
+                for e in entries
+            )
+        )
+        shares.append(round(ONE * agreed / sum(weights)))
+    return shares
+
+
+def _demand(condition: bool, otherwise: str) -> None:  # noqa: FBT001  # an assertion for settings
+    if not condition:
+        raise ConfigError(f"decoding.{otherwise}")
+
+
+def _whole(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _text(data: bytes) -> str:
+    return b64encode(data).decode()
+
+
+def _bytes(text: object) -> bytes:
+    if not isinstance(text, str):
+        raise StateError("the saved decoder state holds something else than text")
+    try:
+        return b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise StateError("the saved decoder state is damaged") from error

@@ -1,0 +1,160 @@
+"""The compiled search is the Python one, faster; where it is missing, recognition goes on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.decoding import kernel
+from asr.decoding.beam import BeamSettings
+from asr.decoding.kernel import CompiledEngine, PythonEngine
+from tests.asr.small_language import frames, language
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from asr.decoding import DecodedWord
+    from asr.decoding.beam import BeamDecoder, BeamState
+
+pytestmark = pytest.mark.skipif(
+    kernel.native is None,
+    reason="the kernel was not compiled: no C compiler when asr was installed",
+)
+
+
+@st.composite
+def searches(draw: st.DrawFn) -> tuple[BeamDecoder, BeamDecoder]:
+    """One random search, in Python and compiled."""
+    spoken = language(
+        draw(st.integers(0, 10**6)),
+        words=draw(st.integers(1, 40)),
+        phones=draw(st.integers(1, 6)),
+        longest=draw(st.integers(1, 5)),
+        order=draw(st.integers(1, 3)),
+    )
+    gap = draw(st.sampled_from([1, 3, 12]))
+    chosen = BeamSettings(
+        beam=draw(st.sampled_from([1, 2, 10, 60])),
+        threshold=draw(st.sampled_from([0.5, 4, 12, 40])),
+        lm_weight=draw(st.sampled_from([0.0, 0.7, 1.5])),
+        word_bonus=draw(st.sampled_from([-1.0, 0.0, 2.0])),
+        blank_bonus=draw(st.sampled_from([0.0, -0.5])),
+        gap=gap,
+        horizon=gap + draw(st.sampled_from([1, 6, 40])),
+    )
+    return spoken.decoder(chosen, PythonEngine), spoken.decoder(chosen, CompiledEngine)
+
+
+@st.composite
+def sounds(draw: st.DrawFn, units: int) -> NDArray[np.float32]:
+    """Frames, among them silence, what is no number, and frames that all units share."""
+    rows = frames(
+        draw(st.integers(0, 10**6)),
+        draw(st.integers(0, 150)),
+        units,
+        draw(st.sampled_from([0.0, 1.0, 3.0])),
+    )
+    if draw(st.booleans()):
+        rows[len(rows) // 3 : len(rows) // 2] = [0.0, *[-80.0] * (units - 1)]
+    if draw(st.booleans()):
+        rows[: len(rows) // 5] = draw(st.sampled_from([np.nan, np.inf, -np.inf]))
+    return rows
+
+
+def decode(
+    decoder: BeamDecoder, rows: NDArray[np.float32], cuts: list[int]
+) -> tuple[BeamState, list[DecodedWord]]:
+    """Take in rows in pieces that end at these places."""
+    state = decoder.start()
+    said: list[DecodedWord] = []
+    for begin, end in pairwise([0, *cuts, len(rows)]):
+        state, words = decoder.advance(state, rows[begin:end])
+        said += words
+    return state, said
+
+
+@settings(max_examples=100)
+@given(pair=searches(), data=st.data())
+def test_the_kernel_gives_what_the_reference_gives_to_the_bit(
+    pair: tuple[BeamDecoder, BeamDecoder], data: st.DataObject
+) -> None:
+    """Words must not depend on whether a compiler was there, nor on how frames are cut."""
+    plain, compiled = pair
+    rows = data.draw(sounds(plain.units))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=6)))
+    state, said = decode(plain, rows, [])
+    assert decode(compiled, rows, cuts) == (state, said)
+    assert compiled.finish(state) == plain.finish(state)
+    assert compiled.n_best(state, 5) == plain.n_best(state, 5)
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    """The interpreter lock is released: two streams of a server really run at the same time."""
+    decoder = language(1, words=30, phones=5).decoder(BeamSettings(), CompiledEngine)
+    sounds_ = [frames(seed, 400, 6) for seed in range(8)]
+    alone = [decode(decoder, rows, [100, 200, 300]) for rows in sounds_]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda rows: decode(decoder, rows, [100, 200, 300]), sounds_)) == alone
+
+
+def test_without_the_kernel_python_takes_over_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A missing compiler costs speed, never recognition; in silence it would be a riddle."""
+    monkeypatch.setattr(kernel, "native", None)
+    monkeypatch.setattr(kernel, "_REGISTRY", {})
+    spoken = language(2)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        first = spoken.decoder(BeamSettings())
+        second = spoken.decoder(BeamSettings())
+    assert ["was not compiled" in str(one.message) for one in told] == [True]
+    assert isinstance(first.engine, PythonEngine)
+    assert isinstance(second.engine, PythonEngine)
+
+
+@pytest.mark.parametrize(("value", "kind"), [("1", PythonEngine), ("0", CompiledEngine)])
+def test_python_can_be_forced(
+    monkeypatch: pytest.MonkeyPatch, value: str, kind: type[object]
+) -> None:
+    """To compare, or to rule the kernel out; that is no reason for a warning."""
+    monkeypatch.setenv("ASR_PURE_PYTHON", value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert isinstance(language(2).decoder(BeamSettings()).engine, kind)
+
+
+def test_the_warning_is_one_line() -> None:
+    """It lands among a user's words on a screen."""
+    code = (
+        "from asr.decoding import kernel; kernel.native = None\n"
+        "from tests.asr.small_language import language, BeamSettings\n"
+        "language(1).decoder(BeamSettings()); language(1).decoder(BeamSettings())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    )
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_the_kernel_refuses_what_does_not_fit_together() -> None:
+    """Whoever calls it wrongly gets an error, not memory that belongs to somebody else."""
+    decoder = language(3).decoder(BeamSettings(beam=4), CompiledEngine)
+    engine, state = decoder.engine, decoder.start()
+    rows = np.zeros((3, decoder.units), np.int32)
+    for wrong in (rows[:, 1:], np.zeros((65, rows.shape[1]), np.int32)):
+        with pytest.raises(ValueError, match="shape"):
+            engine.advance(0, wrong, state.hypotheses, state.arena)
+    for hypotheses in (b"", state.hypotheses * 5):
+        with pytest.raises(ValueError, match="size"):
+            engine.advance(0, rows, hypotheses, state.arena)
