@@ -1,0 +1,146 @@
+"""Where each unit and word of a transcript is in a recording: the best CTC path that spells it.
+
+Viterbi over the states of CTC (Graves et al. 2006, section 4.1: a blank before, between and
+behind the units), the sums of its forward pass replaced by maxima. No frame-level labels, no
+compiled code: one vectorised step a frame.
+
+Sizes: T frames of 40 ms, V units with the blank at 0, N units of the transcript.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from asr.acoustic import BLOCK_FRAMES
+from asr.errors import DataError
+from asr.features import FRAME_SAMPLES, blocks_for, log_mel, output_frames
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from asr.acoustic import AcousticModel
+    from asr.features import Normalisation
+    from training.units import Units
+
+IMPOSSIBLE = -1e30
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A unit or a word in output frames: it lies in frames start … end - 1."""
+
+    text: str
+    start: int
+    end: int
+
+
+def align(log_probs: NDArray[np.float32], target: Sequence[int]) -> list[tuple[int, int]]:
+    """First frame and last frame + 1 of each unit in the most probable path that spells a target.
+
+    Args:
+        log_probs: [T, V], natural logarithms, the blank at 0.
+        target: unit numbers, N of them.
+
+    Returns:
+        N pairs, rising; blanks lie between them.
+
+    Raises:
+        DataError: the frames are too few to spell the target.
+    """
+    T, N = len(log_probs), len(target)
+    if not N:
+        return []
+    states = np.zeros(2 * N + 1, np.int64)
+    states[1::2] = target
+    emitted = log_probs.astype(np.float64)[:, states]  # [T, 2 N + 1]
+    # A unit may follow the unit before without a blank if they differ.
+    skips = np.zeros(2 * N + 1, bool)
+    skips[3::2] = states[3::2] != states[1:-2:2]
+    score = np.full(2 * N + 1, IMPOSSIBLE)
+    score[:2] = emitted[0, :2]
+    came = np.zeros((T, 2 * N + 1), np.int8)  # by how many states the path moved
+    for frame in range(1, T):
+        moves = np.full((3, 2 * N + 1), IMPOSSIBLE)
+        moves[0] = score
+        moves[1, 1:] = score[:-1]
+        moves[2, 2:] = np.where(skips[2:], score[:-2], IMPOSSIBLE)
+        came[frame] = moves.argmax(0)
+        score = np.take_along_axis(moves, came[frame][None].astype(np.int64), 0)[0]
+        score = score + emitted[frame]
+    state = 2 * N if score[2 * N] >= score[2 * N - 1] else 2 * N - 1
+    if score[state] < IMPOSSIBLE / 2:
+        raise DataError(f"{T} frames are too few to spell {N} units")
+    path = np.empty(T, np.int64)
+    for frame in range(T - 1, -1, -1):
+        path[frame] = state
+        state -= int(came[frame, state])
+    frames = [np.flatnonzero(path == 2 * number + 1) for number in range(N)]
+    return [(int(part[0]), int(part[-1]) + 1) for part in frames]
+
+
+def align_words(
+    log_probs: NDArray[np.float32], text: str, units: Units
+) -> tuple[list[Span], list[Span]]:
+    """Words and units of a transcript with their frames.
+
+    Args:
+        log_probs: [T, V] of the head that `units` describes.
+        text: lower-case words with single spaces.
+        units: turn a word into unit numbers.
+
+    Returns:
+        The words, each from its first unit to its last, and the units.
+
+    Raises:
+        DataError: the text cannot be written, or not in so few frames.
+    """
+    words = text.split()
+    ends = np.cumsum([0, *(len(units.encode(word)) for word in words)])
+    numbers = [number for word in words for number in units.encode(word)]
+    frames = align(log_probs, numbers)
+    spelled = [
+        Span(units.units[number], *span) for number, span in zip(numbers, frames, strict=True)
+    ]
+    found = [
+        Span(word, frames[first][0], frames[end - 1][1])
+        for word, (first, end) in zip(words, pairwise(ends.tolist()), strict=True)
+    ]
+    return found, spelled
+
+
+def head_log_probs(
+    model: AcousticModel,
+    normalisation: Normalisation,
+    samples: NDArray[np.float32],
+    head: str,
+) -> NDArray[np.float32]:
+    """Log-probabilities of one head for a whole recording, as the recogniser computes them.
+
+    Args:
+        model: the network.
+        normalisation: of its features.
+        samples: float32 [n] at 16 kHz, n ≥ 1.
+        head: which output.
+
+    Returns:
+        float32 [T, V], T = ceil(n / 640).
+    """
+    T = output_frames(len(samples))
+    blocks = blocks_for(T, model.look_ahead)
+    features = normalisation(log_mel(np.pad(samples, (0, blocks * 1280)), 0))
+    state, parts = [model.initial()], []
+    for first in range(0, blocks * BLOCK_FRAMES, BLOCK_FRAMES):
+        outputs, state = model.step(features[None, first : first + BLOCK_FRAMES], state)
+        parts.append(outputs[head][0])
+    return np.concatenate(parts)[model.look_ahead : model.look_ahead + T]
+
+
+def samples_of(span: Span, length: int) -> tuple[int, int]:
+    """First sample and last sample + 1 of a span in a recording of that length at 16 kHz."""
+    return span.start * FRAME_SAMPLES, min(length, span.end * FRAME_SAMPLES)
