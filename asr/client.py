@@ -48,6 +48,7 @@ class Conversation:
     Attributes:
         ready: whether the server has opened the stream.
         done: samples that the server has recognised in all, or None until it says so.
+        repaired: how many of them were no audio, as it says with them.
         sent: samples given to `audio`.
         finished: whether `finish` was asked for.
 
@@ -59,6 +60,7 @@ class Conversation:
     def __init__(self, sample_rate: int, options: Options) -> None:
         self.ready = False
         self.done: int | None = None
+        self.repaired = 0
         self.sent = 0
         self.finished = False
         self._sample_rate = sample_rate
@@ -107,7 +109,7 @@ class Conversation:
             if kind == "ready":
                 self.ready = True
             elif kind == "done":
-                self.done = _whole(fields, "position")
+                self.done, self.repaired = _whole(fields, "position"), _whole(fields, "repaired")
             elif kind == "error":
                 raise ServerError(f"server: {_text(fields, 'message')} ({_text(fields, 'code')})")
         except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -123,7 +125,7 @@ def transcribe(
     sample_rate: int,
     options: Options | None = None,
     on_event: Callable[[Event], None] | None = None,
-) -> Transcript:
+) -> tuple[Transcript, int]:
     """Have a server recognise audio, and wait for all of it.
 
     Args:
@@ -135,7 +137,7 @@ def transcribe(
         on_event: called with every event as it comes.
 
     Returns:
-        The finals, with times in samples of the input.
+        The finals, with times in samples of the input; and how many samples were no audio.
 
     Raises:
         ServerError: the server cannot be reached, refuses, fails or goes away.
@@ -143,7 +145,7 @@ def transcribe(
         Error: whatever `chunks` raises, after the events of the audio before it.
     """
 
-    async def collect() -> Transcript:
+    async def collect() -> tuple[Transcript, int]:
         finals: list[transcript.Final] = []
         conversation = Conversation(sample_rate, options or Options())
         async for event in _events(url, _from_thread(chunks), conversation):
@@ -151,7 +153,8 @@ def transcribe(
                 on_event(event)
             if isinstance(event, transcript.Final):
                 finals.append(event)
-        return Transcript(tuple(finals), sample_rate, conversation.sent)
+        transcribed = Transcript(tuple(finals), sample_rate, conversation.sent)
+        return transcribed, conversation.repaired
 
     return asyncio.run(collect())
 

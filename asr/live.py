@@ -1,8 +1,8 @@
 """One stream of audio at any rate through a recogniser, with times told in samples of that audio.
 
-`LiveStream` converts to 16 kHz on the way in and converts times on the way out. `transcribe` runs a
-whole source through one, as `asr.client.transcribe` does through a server: same arguments behind
-the first, same events.
+`Conversion` brings audio to 16 kHz on the way in and times back on the way out; `LiveStream` is a
+recogniser between the two. `transcribe` runs a whole source through one, as `asr.client.transcribe`
+does through a server: same arguments behind the first, same events, same result.
 """
 
 from __future__ import annotations
@@ -17,10 +17,69 @@ from asr.state import Options
 from asr.transcript import Event, Final, Partial, Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from asr.resampling import Samples
     from asr.together import StreamingRecognizer
+
+
+class Conversion:
+    """The samples of one stream at 16 kHz, and its events in samples of what came in.
+
+    Args:
+        sample_rate: of the audio to come, 4000 … 192000.
+
+    Raises:
+        AudioError: the rate is outside its range.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self._state = resampling.start(sample_rate)
+
+    @property
+    def received(self) -> int:
+        """Samples taken in so far."""
+        return self._state.received
+
+    @property
+    def replaced(self) -> int:
+        """Samples that were not finite and became zero."""
+        return self._state.replaced
+
+    def feed(self, samples: Samples) -> Samples:
+        """Take in float32 [n], n ≥ 0, and give what can be had at 16 kHz, float32 [m].
+
+        Raises:
+            AudioError: `samples` has another type or shape.
+        """
+        self._state, converted = resampling.step(self._state, samples)
+        return converted
+
+    def finish(self) -> Samples:
+        """The last samples at 16 kHz; afterwards no more can be fed."""
+        self._state, rest = resampling.finish(self._state)
+        return rest
+
+    def all(self, chunks: Iterable[Samples]) -> Iterator[Samples]:
+        """A whole source at 16 kHz. Where it breaks off with an error, what came before is given.
+
+        Raises:
+            Error: whatever `chunks` raises.
+        """
+        try:
+            for chunk in chunks:
+                yield self.feed(chunk)
+        except Error:
+            yield self.finish()
+            raise
+        yield self.finish()
+
+    def at_input(self, event: Event) -> Event:
+        """An event of the stream at 16 kHz, with times in samples of the input."""
+        rate, length = self._state.rate, self._state.received
+        if isinstance(event, Partial):
+            return replace(event, position=resampling.input_position(event.position, rate, length))
+        return at_rate(event, rate, length)
 
 
 class LiveStream:
@@ -39,18 +98,18 @@ class LiveStream:
         self, recognizer: StreamingRecognizer, sample_rate: int, options: Options | None = None
     ) -> None:
         self._recognizer = recognizer
-        self._converter = resampling.start(sample_rate)
+        self._conversion = Conversion(sample_rate)
         self._state = recognizer.start(options or Options())
 
     @property
     def received(self) -> int:
         """Samples taken in so far."""
-        return self._converter.received
+        return self._conversion.received
 
     @property
     def repaired(self) -> int:
         """Samples that were no audio (not finite, or absurdly large) and counted as silence."""
-        return self._converter.replaced + int(self._state.repaired)
+        return self._conversion.replaced + int(self._state.repaired)
 
     def feed(self, samples: Samples) -> list[Event]:
         """Take in samples, float32 [n] at the stream's rate, n ≥ 0, and tell what follows.
@@ -58,22 +117,15 @@ class LiveStream:
         Raises:
             AudioError: `samples` has another type or shape.
         """
-        self._converter, converted = resampling.step(self._converter, samples)
+        converted = self._conversion.feed(samples)
         self._state, events = self._recognizer.step(self._state, converted)
-        return [self._at_input(event) for event in events]
+        return [self._conversion.at_input(event) for event in events]
 
     def finish(self) -> list[Event]:
         """End the stream: the last events. Afterwards it takes no more audio."""
-        self._converter, rest = resampling.finish(self._converter)
-        self._state, events = self._recognizer.step(self._state, rest)
+        self._state, events = self._recognizer.step(self._state, self._conversion.finish())
         self._state, last = self._recognizer.finish(self._state)
-        return [self._at_input(event) for event in [*events, *last]]
-
-    def _at_input(self, event: Event) -> Event:
-        rate, length = self._converter.rate, self._converter.received
-        if isinstance(event, Partial):
-            return replace(event, position=resampling.input_position(event.position, rate, length))
-        return at_rate(event, rate, length)
+        return [self._conversion.at_input(event) for event in [*events, *last]]
 
 
 def transcribe(

@@ -30,6 +30,17 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         default="int8",
         help="arithmetic of the model (default: int8)",
     )
+    add_decoder_argument(parser)
+
+
+def add_decoder_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare the option that chooses how words are found."""
+    parser.add_argument(
+        "--decoder",
+        choices=("beam", "greedy"),
+        help="beam: search with lexicon and language model; greedy: spell what is heard (default: "
+        "beam where the model has a language)",
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +58,7 @@ def choose(args: argparse.Namespace) -> Recognition:
 
     Returns:
         A function of mono chunks (float32 [n] each), their sample rate, and what to call with every
-        event; it gives the transcript, and how many samples were no audio (0 where a server knows).
+        event; it gives the transcript, and how many samples were no audio.
 
     Raises:
         UsageError: the arguments contradict each other.
@@ -56,13 +67,15 @@ def choose(args: argparse.Namespace) -> Recognition:
     from asr.commands import UsageError
 
     if args.url is not None:
-        if args.model is not None or args.precision != "int8":
-            raise UsageError("--url leaves --model and --precision to the server; drop them")
+        if args.model is not None or args.precision != "int8" or args.decoder is not None:
+            raise UsageError(
+                "--url leaves --model, --precision and --decoder to the server; drop them"
+            )
         return _remote(args.url)
-    return _local(load(args.model, args.precision))
+    return _local(load(args.model, args.precision, args.decoder))
 
 
-def load(model: str | None, precision: str) -> Any:
+def load(model: str | None, precision: str, decoder: str | None = None) -> Any:
     """The recogniser of a bundle, or of a checkpoint if the name ends in `.pt`.
 
     Raises:
@@ -71,7 +84,11 @@ def load(model: str | None, precision: str) -> Any:
     import asr
 
     if model is None or not model.endswith(".pt"):
-        return asr.load(model, precision=precision)
+        return asr.load(model, precision=precision, decoder=decoder)
+    if decoder == "beam":
+        raise asr.ConfigError(
+            f"{model}: a checkpoint has no language to search; make a bundle with asr export --lm"
+        )
     try:
         from training.torch_backend import load_checkpoint_recognizer
     except ModuleNotFoundError as error:
@@ -96,11 +113,28 @@ def _local(recognizer: Any) -> Recognition:
 
 
 def _remote(url: str) -> Recognition:
+    """A server, which is sent 16 kHz: so it takes every rate, and hears what a model here would."""
     from asr import client
+    from asr.live import Conversion
+    from asr.resampling import SAMPLE_RATE
+    from asr.transcript import Final, Transcript
 
     def recognise(
         chunks: Iterable[Samples], rate: int, on_event: Callable[[Event], None] | None
     ) -> tuple[Transcript, int]:
-        return client.transcribe(url, chunks, rate, on_event=on_event), 0
+        conversion = Conversion(rate)
+        finals: list[Final] = []
+
+        def tell(event: Event) -> None:
+            event = conversion.at_input(event)
+            if isinstance(event, Final):
+                finals.append(event)
+            if on_event is not None:
+                on_event(event)
+
+        audio = conversion.all(chunks)
+        _, repaired = client.transcribe(url, audio, SAMPLE_RATE, on_event=tell)
+        transcript = Transcript(tuple(finals), rate, conversion.received)
+        return transcript, conversion.replaced + repaired
 
     return recognise

@@ -40,8 +40,9 @@ def chunks(song: str = SONG, rate: int = RATE) -> Iterator[Samples]:
 
 
 async def ask(url: str, *args: Any, **options: Any) -> Transcript:
-    """`transcribe`, which blocks, beside a server on this loop."""
-    return await asyncio.to_thread(transcribe, url, *(args or (chunks(), RATE)), **options)
+    """The transcript of `transcribe`, which blocks, beside a server on this loop."""
+    asked = args or (chunks(), RATE)
+    return (await asyncio.to_thread(transcribe, url, *asked, **options))[0]
 
 
 async def refused(url: str, *args: Any) -> Error:
@@ -85,6 +86,16 @@ async def test_times_count_the_samples_that_were_sent() -> None:
     assert transcript.text == "a b c"
     assert transcript.duration == len(sing(SONG, 48000))
     assert transcript.words[-1].start == pytest.approx(3 * alone(sing(SONG))[-1].start, abs=5760)
+
+
+@in_a_loop
+async def test_samples_that_are_no_audio_are_counted_by_the_server() -> None:
+    """The user learns that the recorder is broken, with `--url` as without."""
+    broken = sing(SONG)
+    broken[[10, 20, 30]] = np.nan, np.inf, 1e20
+    async with serving() as service:
+        _, repaired = await asyncio.to_thread(transcribe, service.url, [broken], RATE)
+    assert repaired == 3
 
 
 @in_a_loop
@@ -325,7 +336,7 @@ nearly = st.builds(
     st.sampled_from(["ready", "partial", "final", "done", "error", "pong", "slow_down", "later"]),
     st.dictionaries(
         st.sampled_from(
-            ["segment", "stable", "tentative", "position", "words", "reason", "code", "message"]
+            ["segment", "stable", "tentative", "position", "words", "repaired", "code", "message"]
         ),
         anything,
     ),

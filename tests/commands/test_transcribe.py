@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import io
 import json
 import os
+import queue
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,6 +21,11 @@ import soundfile
 import asr
 from asr import audio, client, commands, writers
 from asr.transcript import Final, Partial, Transcript, Word
+from server.app import Server
+from tests.tiny import sound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 
@@ -218,20 +227,67 @@ def test_a_model_that_is_not_there_is_one_line(speech, capsys):
 
 
 def test_a_server_recognises_when_asked(speech, monkeypatch, capsys):
-    """The file's own samples go there, and its events are shown as they come."""
+    """It is sent 16 kHz; its times come back in the file's own samples, its warnings are told."""
     words = Word("good", 0, 480, 1.0), Word("day", 480, 960, 1.0)
     final = Final(0, words, "finish", 960)
 
     def transcribe(url, chunks, sample_rate, options=None, on_event=None):
-        assert (url, sample_rate, options) == ("ws://somewhere:1", 48000, None)
-        assert sum(map(len, chunks)) == 576000
+        assert (url, sample_rate, options) == ("ws://somewhere:1", 16000, None)
+        assert sum(map(len, chunks)) == 192000
         on_event(Partial(0, "good", "da", 600))
         on_event(final)
-        return Transcript((final,), sample_rate, 576000)
+        return Transcript((final,), sample_rate, 192000), 2
 
     monkeypatch.setattr(client, "transcribe", transcribe)
-    assert commands.main(["transcribe", str(speech), "--url", "ws://somewhere:1"]) == 0
-    assert capsys.readouterr().out == "good day\n"
+    arguments = [str(speech), "--format", "json", "--url", "ws://somewhere:1"]
+    assert commands.main(["transcribe", *arguments]) == 0
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert (told["text"], told["sample_rate"], told["duration"]) == ("good day", 48000, 576000)
+    assert [(w["start"], w["end"]) for w in told["segments"][0]["words"]] == [
+        (0, 1440),
+        (1440, 2880),
+    ]
+    assert "2 samples were not finite" in err
+
+
+@pytest.mark.parametrize("rate", [4000, 44099, 96000])
+def test_a_server_takes_every_rate_as_a_model_here_does(rate, model, capsys, tmp_path):
+    """Also those that the protocol refuses: the same words, times and warnings, to the letter."""
+    path = tmp_path / "odd.wav"
+    samples = sound(rate * 6 / 16000, 3)
+    samples[100] = np.nan
+    soundfile.write(path, samples, rate, subtype="FLOAT")
+    arguments = ["transcribe", "--format", "json", str(path)]
+    assert commands.main([*arguments, "--model", model]) == 0
+    here = capsys.readouterr()
+    with serving_in_a_thread(model) as url:
+        assert commands.main([*arguments, "--url", url]) == 0
+    assert capsys.readouterr() == here
+    assert json.loads(here.out)["text"]
+
+
+@contextlib.contextmanager
+def serving_in_a_thread(model: str) -> Iterator[str]:
+    """The address of a server with this model, on a thread of its own."""
+    listening: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]]
+    listening = queue.SimpleQueue()
+
+    async def serve() -> None:
+        server, over = Server(asr.load(model)), asyncio.Event()
+        _, port = await server.start("127.0.0.1", 0)
+        listening.put((asyncio.get_running_loop(), over, port))
+        await over.wait()
+        await server.stop()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    loop, over, port = listening.get(timeout=20)
+    try:
+        yield f"ws://127.0.0.1:{port}"
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
 
 
 def test_a_checkpoint_runs_through_pytorch(model, speech, expected, monkeypatch, capsys):
