@@ -58,7 +58,10 @@ def summary(run: Path) -> dict[str, Any]:
         "heads": recipe["heads"],
         "data": [source.get("manifest") or source.get("split") for source in recipe["data"]],
         "last": {key: validations[-1][key] for key in kept} if validations else None,
-        "best_wer": min((row["validation"]["wer"] for row in validations), default=None),
+        "best_wer": min(
+            (row["validation"]["wer"] for row in validations if "wer" in row["validation"]),
+            default=None,
+        ),
     }
 
 

@@ -33,7 +33,7 @@ class Checkpoint:
         mean: of each mel band, [80].
         deviation: of each mel band, [80].
         recipe: the recipe's tables.
-        progress: step, hours of audio, minutes of wall time, batches drawn, best word-error rate,
+        progress: step, hours of audio, minutes of wall time, batches drawn, lowest error,
             and so on.
         live: the weights that the optimiser works on; empty when only recognition was wanted.
         optimiser: its state; empty likewise.

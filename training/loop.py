@@ -42,7 +42,7 @@ class Progress:
         minutes: of wall time spent training, all parts of the run together.
         skipped: steps left out because the gradient was not finite or there was nothing to learn.
         validations: made so far.
-        best_wer: lowest word-error rate so far.
+        best_error: lowest error so far: of words, or of units where no head spells.
         without_better: validations since then.
         batches: drawn so far, by all processes.
     """
@@ -52,7 +52,7 @@ class Progress:
     minutes: float = 0.0
     skipped: int = 0
     validations: int = 0
-    best_wer: float = float("inf")
+    best_error: float = float("inf")
     without_better: int = 0
     batches: int = 0
 

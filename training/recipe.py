@@ -94,7 +94,7 @@ class Validation:
         utterances: take that many, drawn once at random; 0 takes all.
         every_minutes: minutes between validations (0: never by time).
         every_steps: steps between validations (0: never by steps).
-        patience: stop after that many validations without a better word-error rate; 0 never stops.
+        patience: stop after that many validations without a lower error; 0 never stops.
     """
 
     manifest: str = ""

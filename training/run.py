@@ -131,7 +131,7 @@ class Run:
         self.processes.wait()  # nobody leaves before the files are whole
         self._tell_faults(journal)
         if self._patience_spent():
-            journal.say("no better word-error rate for a while: the run is over")
+            journal.say("no lower error for a while: the run is over")
         return self._is_over()
 
     def _old_checkpoint(self, *, resume: bool) -> Checkpoint | None:
@@ -183,8 +183,8 @@ class Run:
         with self.trainer.clock_stopped():
             if self.processes.first:
                 self._judge(journal)
-            progress.best_wer, waited = self.processes.from_first(
-                progress.best_wer, progress.without_better
+            progress.best_error, waited = self.processes.from_first(
+                progress.best_error, progress.without_better
             )
             progress.without_better = int(waited)
             progress.validations += 1
@@ -194,10 +194,14 @@ class Run:
         checkpoint = self.trainer.checkpoint(self._units(), complete=False)
         network = checkpoint.build().to(self.processes.device)
         results = head_results(network, self.trainer.make.log_mel, utterances)
-        figures = summary(results, word_error_rate(checkpoint, utterances))
-        if figures["wer"] < progress.best_wer:
-            progress.best_wer, progress.without_better = figures["wer"], 0
-            checkpoint.progress["best_wer"] = figures["wer"]
+        head, chosen = next(iter(self.recipe.heads.items()))
+        spells = chosen.kind != "phones"
+        wer = word_error_rate(checkpoint, utterances) if spells else None
+        figures = summary(results, wer)
+        error = figures[f"{head}.errors"] if wer is None else wer
+        if error < progress.best_error:
+            progress.best_error, progress.without_better = error, 0
+            checkpoint.progress["best_error"] = error
             write_checkpoint(self.files.best, checkpoint)
         else:
             progress.without_better += 1

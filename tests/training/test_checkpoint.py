@@ -29,7 +29,7 @@ def example(step: int = 3) -> Checkpoint:
         [0.5] * 80,
         [2.0] * 80,
         recipe={"name": "x", "data": [{"manifest": "m"}]},
-        progress={"step": step, "best_wer": float("inf")},
+        progress={"step": step, "best_error": float("inf")},
         live=network.state_dict(),
         optimiser={"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 1e-3}]},
     )

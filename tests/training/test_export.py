@@ -49,7 +49,7 @@ def small_checkpoint(cell: str = "lstm") -> Checkpoint:
         mean=[float(k) for k in range(80)],
         deviation=[2.0] * 80,
         recipe={"name": "tiny", "language": "eo", "seed": None, "data": [{"manifest": "a.jsonl"}]},
-        progress={"step": 7, "hours": 0.5, "best_wer": float("inf")},
+        progress={"step": 7, "hours": 0.5, "best_error": float("inf")},
     )
 
 

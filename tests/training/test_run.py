@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -155,7 +156,22 @@ def test_what_is_learnt_is_what_is_exported(
     export_bundle(best, tmp_path / "model", Names("tiny"))
     counts = validate(asr.load(tmp_path / "model"), job.material.validation)
     assert lines(tmp_path / "run")[-1]["validation"]["wer"] == counts.wer
-    assert best.progress["best_wer"] == counts.wer
+    assert best.progress["best_error"] == counts.wer
+
+
+def test_a_head_of_phones_is_judged_by_its_phones(tmp_path: Path) -> None:
+    """What spells no words has no word-error rate, and none may be made up for it."""
+    lexicon = tmp_path / "lexicon.txt"
+    words = sorted({word for text in TEXTS for word in text.split()})
+    lexicon.write_text("".join(f"{word}\t{' '.join(word)}\n" for word in words))
+    first = [f"heads.sounds.lexicon=['{lexicon}']", "heads.sounds.kind=phones"]
+    plain = recipe(tmp_path, *first, "validation.every_steps=3", SIX)
+    chosen = replace(plain, heads={"sounds": plain.heads["sounds"]})
+    whole(Run(chosen, tmp_path / "run"))
+    judged = [line["validation"] for line in lines(tmp_path / "run") if "validation" in line]
+    assert [sorted(figures) for figures in judged] == [["sounds.errors", "sounds.loss"]] * 2
+    best = read_checkpoint(tmp_path / "run" / "best.pt")
+    assert best.progress["best_error"] == min(figures["sounds.errors"] for figures in judged)
 
 
 def test_patience_ends_a_run_that_gets_no_better(
@@ -168,7 +184,7 @@ def test_patience_ends_a_run_that_gets_no_better(
     job = Run(chosen, tmp_path / "run")
     assert len(whole(job)) == 8
     best = read_checkpoint(tmp_path / "run" / "best.pt")
-    assert (best.progress["step"], best.progress["best_wer"]) == (4, 0.4)
+    assert (best.progress["step"], best.progress["best_error"]) == (4, 0.4)
     again = Run(chosen, tmp_path / "run", resume=True)
     assert whole(again) == []
 
