@@ -201,6 +201,24 @@ def _opened(source: Source, name: str) -> Iterator[tuple[IO[bytes], bytes, bytes
         raise AudioError(f"{name}: cannot be read ({error.strerror or error})") from None
 
 
+class _Tolerant:
+    """A file for libsndfile, which seeks before the start where sizes in a header are nonsense.
+
+    An exception in a callback from C goes nowhere but, with its trace, to standard error; so the
+    position stays where it is instead, and libsndfile says what is wrong with the file.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.read, self.tell = file.read, file.tell
+        self._file = file
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go there, if there is such a place."""
+        with contextlib.suppress(OSError, ValueError):
+            self._file.seek(offset, whence)
+        return self._file.tell()
+
+
 @contextlib.contextmanager
 def _decoder(file: IO[bytes], head: bytes, name: str) -> Iterator[Any]:
     import soundfile
@@ -213,13 +231,15 @@ def _decoder(file: IO[bytes], head: bytes, name: str) -> Iterator[Any]:
 
     try:
         with _quiet(head):
-            sound = Forward(file)
+            sound = Forward(_Tolerant(file))
     except (soundfile.SoundFileError, TypeError, ValueError) as error:
         # TypeError: libsndfile saw raw data, which has no header to tell its rate
-        reason = getattr(error, "error_string", "").strip().rstrip(".") or "no known header"
+        reason = getattr(error, "error_string", "").strip().rstrip(".")
+        if not reason or "pipe" in reason:  # its guess where an mp3 ends in its header
+            reason = "no known header"
         raise AudioError(
             f"{name}: not audio that can be read ({reason}); it must be {READABLE}: "
-            "convert it with ffmpeg, or say --raw RATE if it is raw 16-bit PCM"
+            "convert it with ffmpeg (raw 16-bit PCM: asr transcribe --raw RATE)"
         ) from None
     with sound:
         yield sound

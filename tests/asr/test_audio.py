@@ -139,6 +139,20 @@ def test_samples_that_are_not_finite_are_left_to_the_recogniser(tmp_path):
     assert np.isinf(heard[6])
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("size", [8, 30, 50])
+def test_a_file_cut_off_in_its_header_is_refused_in_one_line(tmp_path, kind, size, capfd):
+    """There libsndfile seeks before the start: no trace of that may reach the screen."""
+    path = written(tmp_path, kind, recording())
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(AudioError) as caught:
+        audio.read(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "pipe" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_pipe_is_read_like_a_file(tmp_path):
     """`cat speech.flac | asr transcribe -` works though a pipe cannot seek."""
     data = written(tmp_path, "flac", recording()).read_bytes()
