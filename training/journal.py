@@ -39,7 +39,7 @@ class Files:
 
     @property
     def best(self) -> Path:
-        """The weights with the lowest word errors (unit errors where the first head spells none)."""
+        """The weights with the lowest word errors (of units where the first head spells none)."""
         return self.folder / "best.pt"
 
     @property
