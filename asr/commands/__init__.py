@@ -25,6 +25,7 @@ COMMANDS = (
     "evaluate",
     "train",
     "export",
+    "lm",
     "info",
     "demo",
     "completion",

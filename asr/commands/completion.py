@@ -77,6 +77,11 @@ def _describe(name: str, summary: str, parser: argparse.ArgumentParser) -> Descr
         values = tuple(str(value) for value in action.choices or ())
         if not action.option_strings:
             choices += values
+            if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - see describe
+                for child in action.choices.values():
+                    inner = _describe("", "", child).options
+                    known = {option.name for option in options}
+                    options += [option for option in inner if option.name not in known]
             continue
         text = (action.help or "").replace("\n", " ")
         options.append(Option(action.option_strings[-1], text, values, action.nargs != 0))
@@ -99,13 +104,16 @@ def bash(commands: list[Described]) -> str:
     return f"""\
 _asr() {{
     local word="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD - 1]}}" words
+    local IFS=$' \\t\\n'
     if [ "$COMP_CWORD" -eq 1 ]; then
         COMPREPLY=($(compgen -W '{names} --help --version' -- "$word"))
         return
     fi
     case "${{COMP_WORDS[1]}}:$before" in
 {"".join(cases)}    esac
-    COMPREPLY=($(compgen -W "$words" -- "$word") $(compgen -f -- "$word"))
+    COMPREPLY=($(compgen -W "$words" -- "$word"))
+    IFS=$'\\n'  # names of files may hold spaces
+    COMPREPLY+=($(compgen -f -- "$word"))
 }}
 complete -o filenames -F _asr asr
 """
