@@ -143,10 +143,15 @@ def _decoded(file: str) -> tuple[int, Iterator[Samples]]:
     """Sample rate and pieces of an audio file."""
     from itertools import chain
 
-    from asr import audio
+    from asr import audio, resampling
+    from asr.errors import AudioError
 
     pieces = audio.blocks(_stdin() if file == STDIN else file, PIECE_SECONDS)
     head = next(pieces)
+    try:
+        resampling.start(head.sample_rate)
+    except AudioError as error:
+        raise AudioError(f"{file}: {error}") from None
     return head.sample_rate, (piece.samples for piece in chain([head], pieces))
 
 
@@ -232,10 +237,8 @@ def _write(target: Path, content: str) -> None:
 
 
 def _rate(text: str) -> int:
-    from asr import resampling
-    from asr.errors import AudioError
+    from asr.resampling import MAX_RATE, MIN_RATE
 
-    try:
-        return resampling.start(int(text)).rate
-    except AudioError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    if text.isdecimal() and MIN_RATE <= int(text) <= MAX_RATE:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text} is no sample rate of {MIN_RATE} to {MAX_RATE} Hz")

@@ -48,6 +48,17 @@ def test_bash_offers_what_fits(typed, offered, tmp_path):
     assert found - {"--help"} == offered if words[-1] or "--format" in words else found >= offered
 
 
+def test_bash_offers_a_file_with_spaces_as_one(tmp_path):
+    """Recordings are called so."""
+    (tmp_path / "my talk.wav").touch()
+    script = completion.bash(DESCRIBED) + "COMP_WORDS=(asr transcribe my)\nCOMP_CWORD=2\n_asr\n"
+    script += "printf '%s\\n' \"${COMPREPLY[@]}\"\n"
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "my talk.wav\n"
+
+
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_the_script_is_right_for_its_shell(shell):
     """Syntax checked by the shell where it is installed; else quotes are at least balanced."""

@@ -129,11 +129,20 @@ def test_arguments_that_contradict_each_other_are_usage(arguments, capsys):
 
 
 @pytest.mark.parametrize("rate", ["3999", "0", "fast"])
-def test_a_rate_that_makes_no_sense_is_usage(rate):
+def test_a_rate_that_makes_no_sense_is_usage(rate, capsys):
     """Raw audio has no header that could contradict it."""
     with pytest.raises(SystemExit) as left:
         commands.main(["transcribe", "--raw", rate, "-"])
     assert left.value.code == 2
+    assert f"{rate} is no sample rate of 4000 to 192000 Hz" in capsys.readouterr().err
+
+
+def test_a_file_of_an_impossible_rate_is_named(model, capsys, tmp_path):
+    """Among many files, the line says which."""
+    path = tmp_path / "slow.wav"
+    soundfile.write(path, np.zeros(1000), 1000)
+    assert commands.main(["transcribe", str(path), "--model", model]) == 1
+    assert capsys.readouterr().err.startswith(f"asr: {path}: sample rate 1000: must be")
 
 
 def test_a_terminal_as_standard_input_is_usage(model, monkeypatch, capsys):
