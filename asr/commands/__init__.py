@@ -68,6 +68,7 @@ def make_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
         description=DESCRIPTION,
         epilog="asr COMMAND --help tells more about each. Exit codes: 0 fine, 1 failed, 2 usage.",
     )
+    parser.set_defaults(parser=parser)
     parser.add_argument("--version", action="store_true", help="print the version and leave")
     commands = parser.add_subparsers(title="commands", dest="command")
     for name in names:
@@ -77,6 +78,7 @@ def make_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
             help=command.SUMMARY,
             description=f"{command.SUMMARY[:1].upper()}{command.SUMMARY[1:]}.",
         )
+        child.set_defaults(parser=child)
         command.add_arguments(child)
     return parser
 
@@ -97,9 +99,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # who read our output has left; what is still buffered would complain once more at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
+        return FAILED
+    except OSError as error:
+        # files of ours tell their own errors; what is left is the output, such as a full disk
+        print(f"asr: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
+        _discard_output()
         return FAILED
     return code
+
+
+def _discard_output() -> None:
+    """Let nothing be written at exit that could not be written before."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def version() -> str:
@@ -117,7 +129,10 @@ def _run(arguments: Sequence[str]) -> int:
 
     known = [name for name in arguments[:1] if name in COMMANDS]
     parser = make_parser(known or COMMANDS)
-    args = parser.parse_args(arguments)
+    args, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        # by the parser of the command, whose usage then stands above the line
+        args.parser.error(f"unknown arguments: {' '.join(unknown)}")
     if args.version:
         print(f"asr {version()}")
         return 0

@@ -66,6 +66,30 @@ def test_wrong_usage_is_told_with_exit_code_2(capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_an_unknown_option_is_told_with_the_usage_of_its_command(capsys):
+    """Not with that of `asr`, which knows no options."""
+    with pytest.raises(SystemExit) as left:
+        commands.main(["info", "english", "--jason"])
+    assert left.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith("usage: asr info [-h]")
+    assert err.endswith("asr info: error: unknown arguments: --jason\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_output_that_cannot_be_written_is_one_line():
+    """A full disk: exit code 1, and no trace, neither now nor at exit."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*ASR, "completion", "bash"],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, b"asr: output: No space left on device\n")
+
+
 def test_the_version_is_data(capsys):
     """On standard output, for scripts."""
     assert commands.main(["--version"]) == 0
