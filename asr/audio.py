@@ -303,7 +303,8 @@ def _quiet(head: bytes) -> Iterator[None]:
 def quiet_stderr() -> Iterator[None]:
     """Silence C libraries that write straight to file descriptor 2.
 
-    Only for the duration of one call into such a library: the descriptor is the whole process's.
+    The descriptor is the whole process's: only for one call into such a library, or while our own
+    lines go elsewhere.
     """
     try:
         kept = os.dup(2)

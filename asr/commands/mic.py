@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from pathlib import Path
@@ -53,14 +54,15 @@ def run(args: argparse.Namespace) -> int:
         return _list()
     microphone = Microphone(args.device)
     recognise = recognition.choose(args)
-    screen = _screen()
-    try:
-        with _kept(args.raw) as kept, microphone, _ended_by_interrupt(microphone):
-            chunks = _heard(microphone, screen, kept)
-            recognise(chunks, microphone.sample_rate, screen.show)
-    finally:
-        screen.close()
-        _report_losses(microphone)
+    with _kept(args.raw) as kept, _without_portaudio_s_notes():
+        screen = _screen()
+        try:
+            with microphone, _ended_by_interrupt(microphone):
+                chunks = _heard(microphone, screen, kept)
+                recognise(chunks, microphone.sample_rate, screen.show)
+        finally:
+            screen.close()
+            _report_losses(microphone)
     if args.raw:
         _say(f"audio kept: asr transcribe --raw {microphone.sample_rate} {args.raw}")
     return 0
@@ -139,6 +141,24 @@ def _kept(path: str | None) -> Iterator[IO[bytes] | None]:
         raise Error(f"{path}: cannot be written ({error.strerror})") from None
     with file:
         yield file
+
+
+@contextlib.contextmanager
+def _without_portaudio_s_notes() -> Iterator[None]:
+    """Keep from the screen what PortAudio's thread writes there when a device dies.
+
+    It writes to the descriptor of standard error; our own lines go to a copy of that meanwhile.
+    """
+    from asr import audio
+
+    before = sys.stderr
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # standard error is a test's, or closed: nothing to move
+            copy = os.fdopen(os.dup(before.fileno()), "w", 1, before.encoding, before.errors)
+            sys.stderr = stack.enter_context(copy)
+        stack.callback(setattr, sys, "stderr", before)
+        stack.enter_context(audio.quiet_stderr())
+        yield
 
 
 @contextlib.contextmanager
