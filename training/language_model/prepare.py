@@ -88,12 +88,14 @@ class Work:
             "shared_lines": len(english) - len(purged.lines) if purged.lines else 0,
             "purged": int(bool(english) and not purged.lines),
         }
-        return part_name(file), "".join(f"{line}\n" for line in [json.dumps(facts), *purged.lines])
+        return part_name(file, Path(file).stat().st_size), "".join(
+            f"{line}\n" for line in [json.dumps(facts), *purged.lines]
+        )
 
 
-def part_name(file: str) -> str:
-    """The name of the file that keeps a book's sentences."""
-    return f"{hashlib.sha256(file.encode()).hexdigest()[:20]}.part"
+def part_name(file: str, size: int) -> str:
+    """The name of the file that keeps a book's sentences; a book of another size has another."""
+    return f"{hashlib.sha256(f'{size} {file}'.encode()).hexdigest()[:20]}.part"
 
 
 def _are_english(sentences: list[str]) -> NDArray[np.bool_]:
@@ -219,7 +221,7 @@ class Preparation:
             yield result
 
     def _part(self, book: Survey) -> Path:
-        return self.parts / part_name(book.file)
+        return self.parts / part_name(book.file, book.size)
 
     def _assemble(self, files: int, left_out: dict[str, int], books: list[Survey]) -> Prepared:
         """Write the text: of each book its title and the lines that stood nowhere before."""

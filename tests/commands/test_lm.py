@@ -1,0 +1,122 @@
+"""`asr lm`: from books to a model and its figures, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from asr import commands
+from asr.decoding.ngram import NGram
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FUNCTION = ("the", "and", "of", "to", "a", "in", "that", "he", "was", "it", "his", "you")
+REST = ("dog", "saw", "house", "old", "garden", "went", "road", "Mr. Hyde", "3 men", "talked")
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Path:
+    """A folder with two books."""
+    rng = random.Random(3)  # noqa: S311 - a test's text
+    folder = tmp_path / "books"
+    folder.mkdir()
+    for name in ("One", "Two"):
+        sentences = [
+            "So " + " ".join(rng.choice(FUNCTION if i % 2 else REST) for i in range(11))
+            for _ in range(200)
+        ]
+        (folder / f"{name}.txt").write_text(".\n\n".join(sentences) + ".\n")
+    return folder
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    """The JSON that a job prints."""
+    assert commands.main(["lm", *map(str, arguments)]) == 0
+    out = capsys.readouterr().out
+    return dict(json.loads(out)) if out else {}
+
+
+def test_books_become_a_model(
+    tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prepare, check, build, measure, convert: each takes what the one before has made."""
+    text, clean, compact = tmp_path / "text.xz", tmp_path / "clean.txt", tmp_path / "lm.ngram"
+    references = tmp_path / "spoken.txt"
+    references.write_text("NOTHING OF THIS IS IN ANY BOOK AT ALL\n")
+    lexicon = tmp_path / "lexicon.txt"
+    lexicon.write_text("".join(f"{w}\tX\n" for w in (*FUNCTION, *REST, "mister", "hyde", "three")))
+
+    prepared = said(capsys, "prepare", books, text, "--against", references)
+    assert prepared["books"] == 2
+    lines = lzma.decompress(text.read_bytes()).decode().splitlines()
+    lines = [line for line in lines if not line.startswith("# ")]
+    assert prepared["sentences"] == len(lines) == 400
+    assert prepared["words"] == sum(len(line.split()) for line in lines)
+    checked = said(capsys, "check", text, "--against", references, "--drop", clean)
+    assert checked["lines_kept"] == prepared["sentences"]
+    assert checked[f"{references}: shared sequences of 7 words"] == 0
+    built = said(
+        capsys, "build", clean, "--lexicon", lexicon, "--vocab", 30, "--prune", "0,1e-6",
+        "--memory", 0.001, "--out", compact, "--evaluate", clean,
+    )  # fmt: skip
+    unknown = sum(line.split().count(word) for line in lines for word in ("SO", "MEN"))
+    assert built["unknown_share"] == pytest.approx(unknown / prepared["words"], abs=1e-6)
+    measured = said(capsys, "perplexity", compact, clean)
+    assert measured["perplexity"] == pytest.approx(built["perplexity"], rel=0.02)
+    assert measured["ngrams"] == built["ngrams"]
+    assert NGram.open(compact).order == 3
+    words = (tmp_path / "lm.words.txt").read_text().split()
+    assert {"mister", "hyde", "three"} <= set(words)
+
+    said(capsys, "convert", compact, tmp_path / "lm.arpa.gz")
+    again = said(capsys, "perplexity", tmp_path / "lm.arpa.gz", clean)
+    assert again["perplexity"] == measured["perplexity"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["build", "text", "--out", "lm.bin"], "ends in .arpa, .arpa.gz or .ngram"),
+        (["build", "text", "--out", "lm.arpa", "--prune", "much"], "numbers such as 1e-8"),
+    ],
+)
+def test_wrong_usage_is_told_before_any_work(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With exit code 2."""
+    assert commands.main(["lm", *arguments]) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["build", "absent", "--out", "lm.arpa"], "absent: the text cannot be read"),
+        (["perplexity", "absent.ngram", "text"], "absent.ngram: the language model"),
+        (["convert", "absent.arpa", "lm.ngram"], "absent.arpa: the text cannot be read"),
+        (["prepare", "absent", "out.txt"], "absent: there is no such file or folder"),
+        (["build", "x", "--out", "lm.arpa", "--order", "9"], "order is 1 to 3"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_a_line(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With exit code 1."""
+    assert commands.main(["lm", *arguments]) == 1
+    assert told in capsys.readouterr().err
+
+
+def test_progress_in_a_log_is_some_lines(
+    tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line for each block would fill a disk; none would look like a hang."""
+    commands.main(["lm", "prepare", str(books), str(tmp_path / "text.txt")])
+    lines = capsys.readouterr().err.splitlines()
+    assert "surveyed 1 of 2 files" in lines[0]
+    assert 2 <= len(lines) <= 3
+    assert "may be deleted" in lines[-1]
