@@ -1,9 +1,11 @@
 """The model bundle: a folder that holds all of a recogniser and can prove that nothing is missing.
 
 `model.toml` describes it, `acoustic.<precision>.onnx` are the network, `units.<head>.txt` name the
-units of each head, `MODEL_CARD.md` tells people about it. The id is a SHA-256 over everything that
-can change a result: the names and contents of all files but the card and `model.toml` itself, and
-the tables `[features]` and `[acoustic]` of that. It is checked whenever a bundle is read.
+units of each head, `MODEL_CARD.md` tells people about it. With a table `[decoding]` in `model.toml`
+it also holds a language: `lm.ngram`, `lm.words.txt`, `lexicon.tree`. The id is a SHA-256 over all
+that can change a result: the names and contents of all files but the card and `model.toml` itself,
+and the tables `[features]`, `[acoustic]` and `[decoding]` of that. It is checked whenever a bundle
+is read.
 
 Nothing here is ever unpickled or evaluated.
 """
@@ -15,11 +17,12 @@ import json
 import math
 import os
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.errors import BundleError
+from asr.decoding.settings import BeamSettings
+from asr.errors import BundleError, ConfigError
 from asr.features import BANDS, SAMPLE_RATE
 from asr.toml_writer import table
 
@@ -108,6 +111,7 @@ class Description:
         features: settings of the features.
         acoustic: shape of the network.
         training: anything worth keeping about how it was made: strings, numbers, lists, tables.
+        decoding: how words are searched; None for a bundle without a language.
     """
 
     name: str
@@ -116,8 +120,14 @@ class Description:
     features: FeatureSettings
     acoustic: AcousticSettings
     training: dict[str, Any] = field(default_factory=dict)
+    decoding: BeamSettings | None = None
 
     def __post_init__(self) -> None:
+        if self.decoding is not None:
+            head, priors = self.decoding.head, len(self.decoding.priors)
+            units = self.acoustic.heads.get(head)
+            _demand(units is not None, f"decoding.head is {head!r}, which is no head")
+            _demand(priors in {0, units}, f"decoding.priors has {priors} numbers for {units} units")
         for key in ("name", "language", "licence"):
             value = getattr(self, key)
             _demand(isinstance(value, str) and bool(value), f"{key} is not a text")
@@ -263,15 +273,15 @@ def compute_id(folder: Path, description: Description) -> str:
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
         whole.update(f"{path.name}\0{content}\n".encode())
-    features, acoustic = _tables(description)
+    features, acoustic, *decoding = _tables(description)
     acoustic["heads"] = list(acoustic["heads"].items())  # their order counts
-    canonical = json.dumps([features, acoustic], sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps([features, acoustic, *decoding], sort_keys=True, separators=(",", ":"))
     whole.update(canonical.encode())
     return whole.hexdigest()
 
 
-def _tables(description: Description) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`[features]` and `[acoustic]` as they stand in `model.toml`."""
+def _tables(description: Description) -> list[dict[str, Any]]:
+    """`[features]`, `[acoustic]` and perhaps `[decoding]` as they stand in `model.toml`."""
     f, a = description.features, description.acoustic
     features = {
         "sample_rate": f.sample_rate,
@@ -286,7 +296,11 @@ def _tables(description: Description) -> tuple[dict[str, Any], dict[str, Any]]:
         "look_ahead": a.look_ahead,
         "heads": dict(a.heads),
     }
-    return features, acoustic
+    return [
+        features,
+        acoustic,
+        *([] if description.decoding is None else [asdict(description.decoding)]),
+    ]
 
 
 def _header(description: Description, bundle_id: str) -> str:
@@ -298,15 +312,15 @@ def _header(description: Description, bundle_id: str) -> str:
         "language": description.language,
         "licence": description.licence,
     }
-    features, acoustic = _tables(description)
-    parts = [table(None, top), table("features", features), table("acoustic", acoustic)]
-    return "\n".join([*parts, table("training", description.training)])
+    names = ("features", "acoustic", "decoding")
+    parts = [table(*part) for part in zip(names, _tables(description), strict=False)]
+    return "\n".join([table(None, top), *parts, table("training", description.training)])
 
 
 def _description(header: dict[str, Any]) -> Description:
     """What the header describes; KeyError, TypeError or BundleError where it does not fit."""
     top = {"format", "id", "name", "language", "licence", "features", "acoustic", "training"}
-    _known(header, top, "")
+    _known(header, top | {"decoding"}, "")
     features, acoustic, training = (header[key] for key in ("features", "acoustic", "training"))
     _known(features, {"sample_rate", "bands", "mean", "deviation"}, "features.")
     _known(acoustic, {"cell", "width", "depth", "look_ahead", "heads"}, "acoustic.")
@@ -320,7 +334,16 @@ def _description(header: dict[str, Any]) -> Description:
         features=FeatureSettings(**{**features, **vectors}),
         acoustic=AcousticSettings(**acoustic),
         training=training,
+        decoding=_decoding(header["decoding"]) if "decoding" in header else None,
     )
+
+
+def _decoding(values: dict[str, Any]) -> BeamSettings:
+    _known(values, {setting.name for setting in fields(BeamSettings)}, "decoding.")
+    try:
+        return BeamSettings(**{**values, "priors": tuple(values.get("priors", ()))})
+    except ConfigError as error:
+        raise BundleError(str(error)) from error
 
 
 def _known(values: object, keys: set[str], where: str) -> None:

@@ -10,6 +10,7 @@ Audio is cut into blocks of one shape, however it arrives; see `docs/architectur
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -34,11 +35,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from asr.acoustic import AcousticModel, Array
+    from asr.bundle import Bundle
     from asr.decoding import Decoder
     from asr.progress import Progress
 
 MAX_BATCH = 64  # streams stepped together: beyond that only memory grows
 DEFAULTS = Options()
+DECODERS = ("beam", "greedy")
 
 
 def load(
@@ -46,17 +49,20 @@ def load(
     *,
     precision: str = "int8",
     threads: int = 1,
+    decoder: str | None = None,
 ) -> Recognizer:
-    """The recogniser of a model bundle, with greedy decoding.
+    """The recogniser of a model bundle.
 
     Args:
         name_or_path: a shipped model's name or a bundle's folder; None is the default model.
         precision: `int8` (small and fast) or `float32`.
         threads: cores for one step, ≥ 1; more than 1 seldom pays.
+        decoder: `beam` (search with lexicon and language model) or `greedy` (spell what the first
+            head says); None is `beam` where the bundle has a language, else `greedy`.
 
     Raises:
         BundleError: the bundle is missing, damaged, partial or of another version.
-        ConfigError: `threads` is below 1.
+        ConfigError: `threads` is below 1; there is no such decoder, or no language for it.
     """
     from asr.onnx_backend import OnnxModel
 
@@ -68,12 +74,37 @@ def load(
     acoustic = OnnxModel(
         found.acoustic_file(precision), settings.heads, settings.look_ahead, threads
     )
-    head = next(iter(settings.heads))
     normalisation = Normalisation(
         np.array(about.features.mean, np.float32), np.array(about.features.deviation, np.float32)
     )
-    decoder = GreedyDecoder(found.units[head], head)
-    return Recognizer(acoustic, decoder, normalisation, bundle_id=found.id, name=about.name)
+    chosen, identity = _decoder(found, decoder)
+    return Recognizer(acoustic, chosen, normalisation, bundle_id=identity, name=about.name)
+
+
+def _decoder(found: Bundle, wanted: str | None) -> tuple[Decoder, str]:
+    """A decoder of a bundle, and the id of what it makes of that bundle."""
+    settings = found.description.decoding
+    if wanted not in {None, *DECODERS}:
+        raise ConfigError(f"decoder {wanted!r} is none of {', '.join(DECODERS)}")
+    if wanted == "beam" and settings is None:
+        raise ConfigError(
+            f"{found.path}: the bundle has no language to search; use the greedy decoder"
+        )
+    if settings is None or wanted == "greedy":
+        head = next(iter(found.units))
+        decoder = GreedyDecoder(found.units[head], head)
+        # Saved states are bound to the id, and those of the two decoders have nothing in common.
+        identity = found.id if settings is None else _hash(f"{found.id} greedy")
+        return decoder, identity
+    from asr.decoding.beam import BeamDecoder
+    from asr.decoding.language import read_language
+
+    units = found.units[settings.head]
+    return BeamDecoder(read_language(found.path, units), settings, len(units)), found.id
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Recognizer:

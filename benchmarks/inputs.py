@@ -61,7 +61,7 @@ def data_name(args: argparse.Namespace) -> str:
 
 def loader(args: argparse.Namespace) -> Callable[[], Any]:
     """What makes the recogniser that was asked for, with one thread; can be pickled."""
-    return functools.partial(recognition.load, args.model, args.precision)
+    return functools.partial(recognition.load, args.model, args.precision, args.decoder)
 
 
 @contextmanager

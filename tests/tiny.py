@@ -2,7 +2,8 @@
 
 The weights are random but the same in every process; the blank's bias is set so that most frames
 are blank, as with a trained network. `numpy` is a plain recurrent network without any library,
-quick enough for long audio; it plays a cell of its own.
+quick enough for long audio; it plays a cell of its own. `beam` is the same one, whose units are
+searched for the words of a small language instead of spelled.
 
 Sizes: N streams, T frames, V units, H width, L look-ahead.
 """
@@ -12,24 +13,29 @@ from __future__ import annotations
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 import asr
 from asr import bundle
-from asr.decoding.greedy import GreedyDecoder
+from asr.decoding.greedy import GreedyDecoder, GreedyState
+from asr.decoding.kernel import ENTRY, HYPOTHESIS, pack, unpack_arena, unpack_hypotheses
+from asr.decoding.settings import BeamSettings
 from asr.features import Normalisation, log_mel
+from tests.asr.small_language import language
 
 if TYPE_CHECKING:
     from asr.acoustic import AcousticState, Array
+    from asr.decoding.beam import BeamDecoder
     from training.model import AcousticNetwork
 
-Backend = Literal["float32", "int8", "torch", "numpy"]
+Backend = Literal["float32", "int8", "torch", "numpy", "beam"]
 CELLS = ("rnn", "gru", "lstm")
 MODELS: list[tuple[str, Backend]] = [
     *((cell, backend) for cell in CELLS for backend in ("float32", "int8", "torch")),
     ("plain", "numpy"),
+    ("plain", "beam"),
 ]
 UNITS = ("<blank>", "▁", "▁an", "▁be", "▁cat", "d", "ing", "▁eye", "s", "▁far")
 LOOK_AHEAD = {"rnn": 0, "gru": 3, "lstm": 4, "plain": 1}
@@ -120,9 +126,38 @@ def recognizer(cell: str = "lstm", backend: Backend = "int8") -> asr.Recognizer:
     decoder = GreedyDecoder(UNITS, "pieces")
     if backend == "numpy":
         return asr.Recognizer(PlainModel(), decoder, normalisation(), bundle_id="plain")
+    if backend == "beam":
+        return asr.Recognizer(PlainModel(), searching(), normalisation(), bundle_id="searched")
     from training.torch_backend import TorchModel
 
     return asr.Recognizer(TorchModel(network(cell)), decoder, normalisation(), bundle_id=cell)
+
+
+@cache
+def searching() -> BeamDecoder:
+    """A beam search over the tiny networks' units, for short words in a random language."""
+    spoken = language(3, words=30, phones=len(UNITS) - 1, longest=2)
+    return spoken.decoder(BeamSettings(head="pieces", beam=20))
+
+
+def later(state: Any, frames: int) -> Any:
+    """A decoder's state as if that many frames more had come before."""
+    if isinstance(state, GreedyState):
+        moved = {name: getattr(state, name) + frames for name in ("frame", "start", "end")}
+        return state._replace(**moved)
+    hypotheses = [
+        h._replace(start=h.start + frames if h.node else 0, end=h.end + frames)
+        for h in unpack_hypotheses(state.hypotheses)
+    ]
+    arena = [
+        e._replace(start=e.start + frames, end=e.end + frames) for e in unpack_arena(state.arena)
+    ]
+    return state._replace(
+        frame=state.frame + frames,
+        end=state.end + frames,
+        hypotheses=pack(HYPOTHESIS, hypotheses),
+        arena=pack(ENTRY, arena),
+    )
 
 
 class PlainModel:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -19,14 +19,17 @@ import torch
 
 from asr import bundle
 from asr.errors import BundleError
+from asr.features import Normalisation
 from asr.onnx_backend import OnnxModel
 from training.agreement import Agreement, compare, random_features
+from training.decoding import LanguageSource, write_language
 from training.graph import PRECISIONS, write_graph
 from training.graph_builder import WEIGHT_PREFIX
 from training.quantise import round_weights
 from training.torch_backend import TorchModel
 
 if TYPE_CHECKING:
+    from asr.decoding.settings import BeamSettings
     from training.checkpoint import Checkpoint
     from training.model import AcousticNetwork
 
@@ -64,7 +67,11 @@ class Exported:
 
 
 def export_bundle(
-    checkpoint: Checkpoint, folder: str | Path, names: Names, card: str | None = None
+    checkpoint: Checkpoint,
+    folder: str | Path,
+    names: Names,
+    card: str | None = None,
+    language: LanguageSource | None = None,
 ) -> Exported:
     """Write a checkpoint's network as a bundle.
 
@@ -73,6 +80,7 @@ def export_bundle(
         folder: becomes the bundle; an older bundle there is replaced once the new one is whole.
         names: name, language and licence.
         card: text of `MODEL_CARD.md`; by default what the checkpoint itself can say.
+        language: becomes a part of the bundle, which then is searched instead of spelled.
 
     Raises:
         BundleError: the network has no head that can be exported, its weights do not fit into
@@ -92,6 +100,10 @@ def export_bundle(
         new.mkdir()
         agreement = _write_graphs(network, new)
         units = {head: checkpoint.units[head] for head in heads}
+        if language:
+            description = replace(
+                description, decoding=_write_language(language, new, description, units)
+            )
         bundle.write(new, description, units, card or default_card(checkpoint, names))
         if folder.exists():
             folder.rename(Path(draft) / "old")
@@ -203,6 +215,24 @@ def _write_graphs(network: AcousticNetwork, folder: Path) -> dict[str, Agreement
             "the weights are unusual or this ONNX Runtime is faulty; nothing was written"
         )
     return agreement
+
+
+def _write_language(
+    source: LanguageSource,
+    folder: Path,
+    description: bundle.Description,
+    units: dict[str, list[str]],
+) -> BeamSettings:
+    """Write a language's files beside the graphs; the settings that go with them."""
+    head = source.settings.head
+    if head not in units:
+        raise BundleError(f"decoding.head is {head!r}; the network has {', '.join(units)}")
+    acoustic, features = description.acoustic, description.features
+    graph = OnnxModel(folder / "acoustic.float32.onnx", acoustic.heads, acoustic.look_ahead)
+    normalisation = Normalisation(
+        np.array(features.mean, np.float32), np.array(features.deviation, np.float32)
+    )
+    return write_language(source, folder, graph, units[head], normalisation)
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

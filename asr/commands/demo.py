@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from asr.live import LiveStream
 
     begin = time.perf_counter()
-    recognizer = recognition.load(args.model, args.precision)
+    recognizer = recognition.load(args.model, args.precision, args.decoder)
     load_s = time.perf_counter() - begin
     recording = audio.read(demo.RECORDING)
     how = "as fast as it goes" if args.fast else "in real time"

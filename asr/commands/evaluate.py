@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     from asr.measure import Settings
 
     utterances = read_utterances(args.data, args.split)[: args.limit]
-    load = functools.partial(recognition.load, args.model, args.precision)
+    load = functools.partial(recognition.load, args.model, args.precision, args.decoder)
     with ExitStack() as stack:
         details = stack.enter_context(_writing(args.details)) if args.details else None
         found = evaluate(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import argparse
-
+    from training.decoding import LanguageSource
     from training.export import Exported
 
 SUMMARY = "make a model bundle of a checkpoint (needs the [train] extra)"
@@ -30,6 +30,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--card", type=Path, metavar="FILE", help="model card (default: what the checkpoint knows)"
     )
+    parser.add_argument(
+        "--lm",
+        type=Path,
+        metavar="FOLDER",
+        help="language model to search with: a folder with lm.ngram and lm.words.txt",
+    )
+    parser.add_argument(
+        "--lexicon",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="how its words sound: lines of WORD<TAB>PH ON ES, plain or .xz; repeatable",
+    )
+    parser.add_argument(
+        "--decoding",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="KEY=NUMBER",
+        help="setting of the search, such as lm_weight=0.9 or beam=400; repeatable",
+    )
+    parser.add_argument(
+        "--priors",
+        type=Path,
+        metavar="MANIFEST",
+        help="speech on which the units' priors are measured, for --decoding prior_weight=…",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,10 +72,11 @@ def run(args: argparse.Namespace) -> int:
             raise
         raise ConfigError(f"export needs {error.name}: pip install 'asr[train]'") from error
     card = _read_card(args.card) if args.card else None
+    source = _language(args)
     checkpoint = read_checkpoint(args.checkpoint)
     language = args.language or str(checkpoint.recipe.get("language", UNKNOWN_LANGUAGE))
     names = Names(args.name or args.out.resolve().name, language, args.licence)
-    exported = export_bundle(checkpoint, args.out, names, card)
+    exported = export_bundle(checkpoint, args.out, names, card, source)
     for line in report(exported):
         print(line, file=sys.stderr)
     return 0
@@ -66,6 +95,40 @@ def report(exported: Exported) -> list[str]:
             f"rms {found.rms:.1e}, another best unit in {found.choices:.2%} of frames"
         )
     return lines
+
+
+def _setting(text: str) -> tuple[str, float]:
+    key, _, value = text.partition("=")
+    try:
+        return key, int(value) if value.lstrip("-").isdecimal() else float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=NUMBER") from None
+
+
+def _language(args: argparse.Namespace) -> LanguageSource | None:
+    """The language that the arguments ask for.
+
+    Raises:
+        UsageError: there is something for a language, but no language model.
+        ConfigError: a setting is unknown or makes no sense.
+    """
+    from dataclasses import fields
+
+    from asr.commands import UsageError
+    from asr.decoding.settings import BeamSettings
+    from asr.errors import ConfigError
+    from training.decoding import LanguageSource
+
+    if args.lm is None:
+        if args.lexicon or args.decoding or args.priors:
+            raise UsageError("--lexicon, --decoding and --priors go with --lm")
+        return None
+    known = {setting.name for setting in fields(BeamSettings)} - {"head", "priors"}
+    for key, _ in args.decoding:
+        if key not in known:
+            raise ConfigError(f"--decoding {key}: none of {', '.join(sorted(known))}")
+    settings = BeamSettings(**dict(args.decoding))
+    return LanguageSource(args.lm, tuple(args.lexicon), settings, args.priors)
 
 
 def _read_card(path: Path) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from asr.commands import recognition
+
 SUMMARY = "serve recognition to other programs over websockets"
 
 
@@ -25,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="int8",
         help="arithmetic of the model (default: int8)",
     )
+    recognition.add_decoder_argument(parser)
     parser.add_argument(
         "--threads", type=_count, default=1, help="threads inside the network (default: 1)"
     )
@@ -66,7 +69,9 @@ def run(args: argparse.Namespace) -> int:
     from server.limits import Limits
 
     limits = Limits(sessions=args.max_sessions, drain_seconds=args.drain_seconds)
-    recognizer = asr.load(args.model, precision=args.precision, threads=args.threads)
+    recognizer = asr.load(
+        args.model, precision=args.precision, threads=args.threads, decoder=args.decoder
+    )
     server = Server(recognizer, limits, tuple(args.allow_origin))
 
     def listening(address: str, port: int) -> None:

@@ -55,7 +55,10 @@ class Decoder(Protocol):
         ...
 
     def finish(self, state: Any) -> tuple[DecodedWord, ...]:
-        """The words that are committed when no more frames come (what `tentative` shows)."""
+        """The words that are committed when no more frames come.
+
+        Greedy decoding says what `tentative` shows; a search may know better how speech ends.
+        """
         ...
 
     def silence(self, state: Any) -> int:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import binascii
 import math
 from base64 import b64decode, b64encode
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -40,6 +39,7 @@ from asr.decoding.reference import (
     Tables,
     history,
 )
+from asr.decoding.settings import LOWEST, BeamSettings
 from asr.errors import ConfigError, StateError
 
 if TYPE_CHECKING:
@@ -47,76 +47,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from asr.decoding.lexicon import Lexicon
-    from asr.decoding.ngram import NGram
+    from asr.decoding.language import Language
     from asr.decoding.reference import Search
 
-MAX_BEAM = 10_000
-LOWEST = 64.0  # a log-probability further from 0 is taken to be so far, in nats
 CUT_OFF = 8 * SCALE  # what a hypothesis pays at the end for a word that was not finished
 LIMIT = 2**31
-
-
-@dataclass(frozen=True, slots=True)
-class BeamSettings:
-    """Width and weights of the search: `[decoding]` of a bundle.
-
-    Attributes:
-        beam: hypotheses that survive a frame.
-        threshold: how far behind the best they may be, in nats.
-        lm_weight: of the language model's natural logarithms.
-        word_bonus: for every word, in nats.
-        blank_bonus: for every blank, in nats.
-        prior_weight: how much of each unit's log prior is taken from its log-probability.
-        priors: log prior of each unit [V]; may be empty where `prior_weight` is 0.
-        gap: frames of 40 ms without a sound that end a word.
-        horizon: frames after which a word is committed whatever the other hypotheses say.
-    """
-
-    beam: int = 200
-    threshold: float = 14.0
-    lm_weight: float = 1.0
-    word_bonus: float = 0.0
-    blank_bonus: float = 0.0
-    prior_weight: float = 0.0
-    priors: tuple[float, ...] = ()
-    gap: int = 12
-    horizon: int = 50
-
-    def __post_init__(self) -> None:
-        _demand(_whole(self.beam, 1, MAX_BEAM), f"beam is not a whole number of 1 … {MAX_BEAM}")
-        _demand(_whole(self.gap, 1, 12), "gap is not a whole number of frames, 1 … 12")
-        _demand(
-            _whole(self.horizon, self.gap + 1, 1000),
-            "horizon is not a whole number of frames, above gap and at most 1000",
-        )
-        for name, low, high in (
-            ("threshold", 0.0, 10_000.0),
-            ("lm_weight", 0.0, 16.0),
-            ("word_bonus", -100.0, 100.0),
-            ("blank_bonus", -100.0, 100.0),
-            ("prior_weight", 0.0, 16.0),
-        ):
-            value = getattr(self, name)
-            good = isinstance(value, int | float) and not isinstance(value, bool)
-            _demand(good and low <= value <= high, f"{name} is not a number of {low:g} … {high:g}")
-            object.__setattr__(self, name, float(value))
-        object.__setattr__(self, "priors", tuple(map(float, self.priors)))
-        _demand(all(-LOWEST <= p <= 0 for p in self.priors), "priors has numbers beyond -64 … 0")
-
-
-class Language(NamedTuple):
-    """Words, how they sound, and how they follow each other.
-
-    Attributes:
-        lexicon: made for the words of the language model.
-        lm: the language model.
-        words: its words, by number.
-    """
-
-    lexicon: Lexicon
-    lm: NGram
-    words: Sequence[str]
 
 
 class BeamState(NamedTuple):
@@ -168,7 +103,6 @@ class BeamDecoder:
 
     def __init__(
         self,
-        head: str,
         language: Language,
         settings: BeamSettings,
         units: int,
@@ -177,9 +111,8 @@ class BeamDecoder:
         """Put a decoder together.
 
         Args:
-            head: name of the head whose log-probabilities it is given.
-            language: its lexicon is made for the units of that head.
-            settings: width and weights.
+            language: its lexicon is made for the units of the head.
+            settings: the head, width and weights.
             units: V.
             make_engine: what takes the frames in; the compiled one by default.
 
@@ -190,7 +123,7 @@ class BeamDecoder:
             raise ConfigError(
                 f"decoding.priors has {len(settings.priors)} numbers for {units} units"
             )
-        self.head = head
+        self.head = settings.head
         self.settings = settings
         self.units = units
         lexicon, lm, self._words = language
@@ -483,11 +416,6 @@ def _shares(readings: Sequence[tuple[Ending, Sequence[Entry]]]) -> list[int]:
         )
         shares.append(round(ONE * agreed / sum(weights)))
     return shares
-
-
-def _demand(condition: bool, otherwise: str) -> None:  # noqa: FBT001  # an assertion for settings
-    if not condition:
-        raise ConfigError(f"decoding.{otherwise}")
 
 
 def _whole(value: object, low: int, high: int) -> bool:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asr.decoding import lexicon as lexicons
-from asr.decoding.beam import BeamDecoder, BeamSettings, Language
+from asr.decoding.beam import BeamDecoder
 from asr.decoding.kernel import engine
+from asr.decoding.language import Language
 from asr.decoding.ngram import NGram
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from asr.decoding.kernel import Engine
     from asr.decoding.lexicon import Lexicon
     from asr.decoding.reference import Tables
+    from asr.decoding.settings import BeamSettings
 
 SPECIAL = ["<unk>", "<s>", "</s>"]
 
@@ -41,7 +43,7 @@ class SmallLanguage:
     ) -> BeamDecoder:
         """A decoder of this language."""
         parts = Language(self.lexicon, self.lm, self.words)
-        return BeamDecoder("phones", parts, settings, len(self.units), make_engine)
+        return BeamDecoder(parts, settings, len(self.units), make_engine)
 
 
 def language(

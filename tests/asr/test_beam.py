@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from asr import ConfigError, StateError
 from asr.decoding import lexicon as lexicons
-from asr.decoding.beam import BeamDecoder, BeamSettings
 from asr.decoding.kernel import HYPOTHESIS, unpack_arena, unpack_hypotheses
 from asr.decoding.reference import SCALE
+from asr.decoding.settings import BeamSettings
 from tests.asr.small_language import SmallLanguage, frames, language
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from asr.decoding import DecodedWord
-    from asr.decoding.beam import BeamState
+    from asr.decoding.beam import BeamDecoder, BeamState
 
 UNPRUNED: dict[str, Any] = {"beam": 5000, "threshold": 10_000.0}
 SEED = st.integers(0, 10**6)

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.decoding import kernel
-from asr.decoding.beam import BeamSettings
 from asr.decoding.kernel import CompiledEngine, PythonEngine
+from asr.decoding.settings import BeamSettings
 from tests.asr.small_language import frames, language
 
 if TYPE_CHECKING:
@@ -138,7 +138,8 @@ def test_the_warning_is_one_line() -> None:
     """It lands among a user's words on a screen."""
     code = (
         "from asr.decoding import kernel; kernel.native = None\n"
-        "from tests.asr.small_language import language, BeamSettings\n"
+        "from asr.decoding.settings import BeamSettings\n"
+        "from tests.asr.small_language import language\n"
         "language(1).decoder(BeamSettings()); language(1).decoder(BeamSettings())"
     )
     done = subprocess.run(

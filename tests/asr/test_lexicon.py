@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from asr import BundleError, DataError
 from asr.decoding import lexicon as lexicons
-from asr.decoding.beam import BeamDecoder, BeamSettings, Language
+from asr.decoding.beam import BeamDecoder
+from asr.decoding.language import Language
+from asr.decoding.settings import BeamSettings
 from tests.asr.small_language import SmallLanguage, frames, language
 
 if TYPE_CHECKING:
@@ -129,7 +131,7 @@ def test_a_changed_file_is_refused_or_harmless(tmp_path: Path) -> None:
                 refused += 1
                 continue
             parts = Language(changed, spoken.lm, spoken.words)
-            decoder = BeamDecoder("phones", parts, BeamSettings(beam=5), len(spoken.units))
+            decoder = BeamDecoder(parts, BeamSettings(beam=5), len(spoken.units))
             decoder.finish(decoder.advance(decoder.start(), frames(1, 20, len(spoken.units)))[0])
     assert refused > len(whole) // 4
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.laws.sounds import cuts, hear, law, sounds
-from tests.tiny import MODELS, recognizer, sound, words
+from tests.tiny import MODELS, later, recognizer, sound, words
 
 if TYPE_CHECKING:
     import asr
@@ -211,14 +211,13 @@ def test_hours_later_the_same_sound_gives_the_same_words(made: asr.Recognizer, h
     blocks = hours * 45_000
     samples = sound(8.0, 12)
     state, _ = made.step(made.start(), samples[:30_000])
-    frames = {name: getattr(state.decoder, name) + 2 * blocks for name in ("frame", "start", "end")}
     late = replace(
         state,
         words=tuple(_later(word, blocks) for word in state.words),
         samples=state.samples + 1280 * blocks,
         blocks=state.blocks + blocks,
         first_block=state.first_block + blocks,
-        decoder=state.decoder._replace(**frames),
+        decoder=later(state.decoder, 2 * blocks),
     )
     early, events = made.step(state, samples[30_000:])
     late, late_events = made.step(late, samples[30_000:])

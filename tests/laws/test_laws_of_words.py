@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,10 +14,11 @@ import asr
 from asr.decoding.greedy import GreedyDecoder
 from asr.features import log_mel_block, output_frames
 from tests.laws.sounds import cuts, hear, law, sounds
-from tests.tiny import UNITS, listen, normalisation, sound, words
+from tests.tiny import UNITS, listen, normalisation, searching, sound, words
 
 if TYPE_CHECKING:
     from asr.acoustic import AcousticState, Array
+    from asr.decoding import Decoder
 
 
 def test_the_tiny_recognisers_say_many_words(made: asr.Recognizer) -> None:
@@ -214,6 +216,9 @@ class Babbler:
         return {"pieces": rows}, [(done + 1,) for (done,) in states]
 
 
+@pytest.mark.parametrize(
+    "decoder", [GreedyDecoder(UNITS, "pieces"), searching()], ids=["greedy", "beam"]
+)
 @law
 @given(
     look_ahead=st.integers(0, 8),
@@ -221,11 +226,10 @@ class Babbler:
     blocks=st.integers(1, 60),
 )
 def test_even_a_network_that_babbles_in_silence_changes_nothing(
-    look_ahead: int, script: list[int], blocks: int
+    decoder: Decoder, look_ahead: int, script: list[int], blocks: int
 ) -> None:
     """Law 11 does not rest on the network's good will."""
     babbler = Babbler(look_ahead, script)
-    decoder = GreedyDecoder(UNITS, "pieces")
     made = asr.Recognizer(babbler, decoder, normalisation(), bundle_id="babbler")
     before, pause = np.ones(12_800, np.float32), np.zeros(25 * 1280, np.float32)
     more, after = np.zeros(1280 * blocks, np.float32), np.ones(12_800, np.float32)

@@ -1,0 +1,77 @@
+"""What steers the beam search: the table `[decoding]` of a model bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from asr.errors import ConfigError
+
+MAX_BEAM = 10_000
+LOWEST = 64.0  # a log-probability further from 0 is taken to be so far, in nats
+
+
+@dataclass(frozen=True, slots=True)
+class BeamSettings:
+    """Width and weights of the search: `[decoding]` of a bundle.
+
+    Attributes:
+        head: name of the head whose units the lexicon spells words in.
+        beam: hypotheses that survive a frame.
+        threshold: how far behind the best they may be, in nats.
+        lm_weight: of the language model's natural logarithms.
+        word_bonus: for every word, in nats.
+        blank_bonus: for every blank, in nats.
+        prior_weight: how much of each unit's log prior is taken from its log-probability.
+        priors: log prior of each unit [V]; may be empty where `prior_weight` is 0.
+        gap: frames of 40 ms without a sound that end a word.
+        horizon: frames after which a word is committed whatever the other hypotheses say.
+    """
+
+    head: str = "phones"
+    beam: int = 200
+    threshold: float = 14.0
+    lm_weight: float = 1.0
+    word_bonus: float = 0.0
+    blank_bonus: float = 0.0
+    prior_weight: float = 0.0
+    priors: tuple[float, ...] = ()
+    gap: int = 12
+    horizon: int = 50
+
+    def __post_init__(self) -> None:
+        _demand(isinstance(self.head, str), "head is not a name")
+        _demand(_whole(self.beam, 1, MAX_BEAM), f"beam is not a whole number of 1 … {MAX_BEAM}")
+        _demand(_whole(self.gap, 1, 12), "gap is not a whole number of frames, 1 … 12")
+        _demand(
+            _whole(self.horizon, self.gap + 1, 1000),
+            "horizon is not a whole number of frames, above gap and at most 1000",
+        )
+        for name, low, high in (
+            ("threshold", 0.0, 10_000.0),
+            ("lm_weight", 0.0, 16.0),
+            ("word_bonus", -100.0, 100.0),
+            ("blank_bonus", -100.0, 100.0),
+            ("prior_weight", 0.0, 16.0),
+        ):
+            value = getattr(self, name)
+            _demand(
+                _number(value) and low <= value <= high,
+                f"{name} is not a number of {low:g} … {high:g}",
+            )
+            object.__setattr__(self, name, float(value))
+        _demand(all(map(_number, self.priors)), "priors has something else than numbers")
+        object.__setattr__(self, "priors", tuple(map(float, self.priors)))
+        _demand(all(-LOWEST <= p <= 0 for p in self.priors), "priors has numbers beyond -64 … 0")
+
+
+def _demand(condition: bool, otherwise: str) -> None:  # noqa: FBT001  # an assertion for settings
+    if not condition:
+        raise ConfigError(f"decoding.{otherwise}")
+
+
+def _whole(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
