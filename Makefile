@@ -49,7 +49,9 @@ clean:  ## remove the virtual environment, caches and builds; data/ and runs/ st
 
 # The environment. A stamp file is written when a step has succeeded; it is older than pyproject.toml or
 # constraints.txt when they have changed, and only then the step runs again. The project itself is installed
-# editable, so changed sources need no installation.
+# editable, so changed sources need no installation, but for those that are compiled.
+
+COMPILED := $(wildcard setup.py asr/decoding/_kernel.c)
 
 .venv/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -59,7 +61,7 @@ clean:  ## remove the virtual environment, caches and builds; data/ and runs/ st
 		rm -rf .venv; echo "$(PYTHON) cannot make virtual environments (Debian: apt install python3-venv)" >&2; exit 1; }
 	@touch $@
 
-.venv/.recognition: .venv/.made pyproject.toml constraints.txt
+.venv/.recognition: .venv/.made pyproject.toml constraints.txt $(COMPILED)
 	@echo "Set-up: installing what recognition needs (about 200 MB, a minute at most on a fast line)"
 	@$(PIP) -e .
 	@touch $@

@@ -56,6 +56,14 @@ def test_changed_sources_need_no_installation(checkout: Path) -> None:
     assert make(checkout, "--question", "setup").returncode == 0
 
 
+def test_changed_c_is_compiled(checkout: Path) -> None:
+    """An old kernel beside new Python would be wrong, or not start at all."""
+    kernel = checkout / "asr" / "decoding" / "_kernel.c"
+    kernel.parent.mkdir(parents=True)
+    kernel.touch()
+    assert make(checkout, "--question", "setup").returncode == 1
+
+
 @pytest.mark.parametrize("python", ["no-such-python", "false"])
 def test_a_missing_or_old_python_is_one_clear_line(checkout: Path, python: str) -> None:
     """The first thing that goes wrong on a stranger's computer."""
