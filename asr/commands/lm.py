@@ -83,6 +83,12 @@ def _build_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-count", type=int, default=1, metavar="N", help="only words seen so often"
     )
     parser.add_argument(
+        "--words",
+        type=Path,
+        metavar="FILE",
+        help="the words of an earlier model (lm.words.txt) instead of a choice of the text's",
+    )
+    parser.add_argument(
         "--prune",
         default="0",
         metavar="THETA",
@@ -196,13 +202,21 @@ def _build(args: argparse.Namespace) -> int:
     from tempfile import TemporaryDirectory
 
     from training.language_model.build import Builder, Settings
-    from training.language_model.vocabulary import choose, count_words, lexicon_words
+    from training.language_model.vocabulary import (
+        Vocabulary,
+        choose,
+        count_words,
+        lexicon_words,
+    )
 
     _check_form(args.out)
     settings = Settings(args.order, _thresholds(args.prune), int(args.memory * 1e9))
     tell = Teller()
-    allowed = lexicon_words(args.lexicon) if args.lexicon else None
-    vocabulary = choose(count_words(args.text, tell), args.vocab, allowed, args.min_count)
+    if args.words:
+        vocabulary = Vocabulary.load(args.words)
+    else:
+        allowed = lexicon_words(args.lexicon) if args.lexicon else None
+        vocabulary = choose(count_words(args.text, tell), args.vocab, allowed, args.min_count)
     tell.keep(f"{len(vocabulary):,} words, {', '.join(vocabulary.words[:3])} among them")
     work = args.work or args.out.parent
     work.mkdir(parents=True, exist_ok=True)

@@ -70,8 +70,12 @@ def test_books_become_a_model(
     assert measured["perplexity"] == pytest.approx(built["perplexity"], rel=0.02)
     assert measured["ngrams"] == built["ngrams"]
     assert NGram.open(compact).order == 3
-    words = (tmp_path / "lm.words.txt").read_text().split()
-    assert {"mister", "hyde", "three"} <= set(words)
+    assert {"mister", "hyde", "three"} <= set((tmp_path / "lm.words.txt").read_text().split())
+
+    other = tmp_path / "other.ngram"
+    words = tmp_path / "lm.words.txt"
+    said(capsys, "build", clean, "--words", words, "--order", 2, "--out", other)
+    assert (tmp_path / "other.words.txt").read_bytes() == words.read_bytes()
 
     said(capsys, "convert", compact, tmp_path / "lm.arpa.gz")
     again = said(capsys, "perplexity", tmp_path / "lm.arpa.gz", clean)
