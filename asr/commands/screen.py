@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 DIM, PLAIN, CLEAR = "\x1b[2m", "\x1b[22m", "\x1b[K"
 METER = " ▁▂▃▄▅▆▇█"
 QUIETEST_DB = -60.0
+MARGIN = 5  # columns without words: 2 of the meter; 1 at the end, where cursors wrap; 2 for a ^C
 
 
 def terminal_columns() -> int:
@@ -107,7 +108,7 @@ class Screen:
         self._told = text
 
     def _add(self, word: str) -> None:
-        room = self._columns() - 3  # meter and the last column, where cursors wrap
+        room = self._columns() - MARGIN
         if self._live and self._line and len(self._line) + 1 + len(word) > room:
             self._end_line()
         part = f" {word}" if self._line else f"{self.prefix}{word}"
@@ -126,7 +127,7 @@ class Screen:
         if not self._live:
             return
         gap = " " if self._line and self._tentative else ""
-        room = self._columns() - 3 - len(self._line) - len(gap)
+        room = self._columns() - MARGIN - len(self._line) - len(gap)
         fitting = self._tentative[: max(room, 0)]
         dim = f"{gap}{DIM}{fitting}{PLAIN}" if fitting else ""
         self._out.write(f"\r{self._meter}{self._line}{dim}{CLEAR}")
