@@ -9,32 +9,23 @@ processes or on who else is being recognised. The times do depend on the machine
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-from collections import deque
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+import functools
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from asr import metrics
+from asr import metrics, parallel
 from asr.errors import DataError, Error
 from asr.measure import SAMPLE_RATE, measure, read_samples
 from asr.metrics import ErrorCounts, Percentiles
 from asr.together import StreamingRecognizer, transcribe_together
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from asr.audio import Samples
     from asr.manifest import Utterance
     from asr.measure import Result, Settings
-
-# BLAS and PyTorch read it when they are loaded: a stream is measured on one core.
-THREADS = "OMP_NUM_THREADS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +74,12 @@ class Evaluation:
         """The figures as JSON values: rates as fractions, latencies in milliseconds.
 
         A figure that does not exist is None: a rate without references, latencies without words,
-        the interval of a single group.
+        emission latencies (`asr.emission`) without word times, the interval of a single group.
         """
         counts, results, duration = self.counts, self.results, self.audio_seconds
         chunks = [ms for result in results for ms in result.chunk_ms]
         firsts = [r.first_partial_ms for r in results if r.first_partial_ms is not None]
+        emitted = [emission for result in results for emission in result.emissions]
         interval = self.interval()
         return {
             "wer": counts.wer if counts.words.length else None,
@@ -108,6 +100,8 @@ class Evaluation:
             "late_chunks": sum(r.late for r in results) / len(chunks) if chunks else None,
             "first_partial_ms": _percentiles(firsts),
             "end_to_final_ms": _percentiles([r.end_to_final_ms for r in results]),
+            "emission_ms": _emission([e.shown_ms for e in emitted]),
+            "emission_stable_ms": _emission([e.stable_ms for e in emitted]),
             "chunk": self.settings.chunk,
             "seed": self.settings.seed,
             "normaliser": metrics.NORMALISER,
@@ -117,6 +111,14 @@ class Evaluation:
 def _percentiles(values: Sequence[float]) -> dict[str, float] | None:
     found = Percentiles.of(values)
     return None if found is None else asdict(found)
+
+
+def _emission(values: Sequence[float]) -> dict[str, float] | None:
+    """Percentiles of emission latencies and how many words they are of; None for none."""
+    if not values:
+        return None
+    figures = {f"p{p}": metrics.percentile(values, p) for p in (50, 90, 95)}
+    return figures | {"words": len(values)}
 
 
 def evaluate(
@@ -148,7 +150,8 @@ def evaluate(
     results: list[Result] = []
     failures: list[Failure] = []
     counts = ErrorCounts()
-    for done, outcome in enumerate(_outcomes(load, utterances, settings, jobs), 1):
+    work = functools.partial(_attempt, settings)
+    for done, outcome in enumerate(parallel.each(load, work, utterances, jobs), 1):
         if isinstance(outcome, Failure):
             failures.append(outcome)
         else:
@@ -164,65 +167,13 @@ def evaluate(
     return Evaluation(settings, tuple(results), tuple(failures))
 
 
-def _outcomes(
-    load: Callable[[], StreamingRecognizer],
-    utterances: Sequence[Utterance],
-    settings: Settings,
-    jobs: int,
-) -> Iterator[Result | Failure]:
-    jobs = min(jobs, len(utterances))
-    if jobs <= 1:
-        recognizer = load()
-        yield from (_attempt(recognizer, utterance, settings) for utterance in utterances)
-        return
-    load()  # what is wrong with a model is better said here, once, than by dying workers
-    context = multiprocessing.get_context("spawn")  # forking is unsafe once a library has threads
-    with _one_thread(), ProcessPoolExecutor(jobs, context, _prepare, (load,)) as pool:
-        try:
-            yield from pool.map(_attempt_here, utterances, [settings] * len(utterances))
-        except BrokenProcessPool as error:
-            raise Error(
-                "a process of the evaluation died (out of memory?); try fewer --jobs"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-_workers_own: deque[StreamingRecognizer] = deque(
-    maxlen=1
-)  # a worker process's recogniser, once prepared
-
-
-def _prepare(load: Callable[[], StreamingRecognizer]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops the rest
-    _workers_own.append(load())
-
-
-def _attempt_here(utterance: Utterance, settings: Settings) -> Result | Failure:
-    return _attempt(_workers_own[0], utterance, settings)
-
-
 def _attempt(
-    recognizer: StreamingRecognizer, utterance: Utterance, settings: Settings
+    settings: Settings, recognizer: StreamingRecognizer, utterance: Utterance
 ) -> Result | Failure:
     try:
         return measure(recognizer, utterance, settings)
     except Error as error:
         return Failure(utterance, str(error))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let processes started meanwhile use one thread each."""
-    before = os.environ.get(THREADS)
-    os.environ[THREADS] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[THREADS]
-        else:
-            os.environ[THREADS] = before
 
 
 class Spoken(Protocol):

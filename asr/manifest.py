@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from asr.errors import DataError
@@ -35,12 +36,14 @@ class Utterance:
         path: the audio file; it need not exist.
         text: the transcript as it was written down; empty where nothing is said.
         speaker: who speaks, or empty where that is not known.
+        words: each word with its first sample and last sample + 1 at 16 kHz, where that is known.
     """
 
     id: str
     path: Path
     text: str
     speaker: str = ""
+    words: tuple[tuple[str, int, int], ...] = ()
 
 
 def read_utterances(data: Path, split: str | None = None) -> list[Utterance]:
@@ -74,7 +77,9 @@ def read_manifest(path: Path, split: str | None = None) -> list[Utterance]:
     """The utterances of a manifest: UTF-8, one JSON object a line.
 
     Keys: `audio` (relative to the manifest) and `text`; `id` (default: the value of `audio`),
-    `speaker` and `split`, if given, are strings or numbers. Other keys and empty lines are ignored.
+    `speaker` and `split`, if given, are strings or numbers; `words`, if given, is a list of
+    `[word, first sample, last sample + 1]` at 16 kHz, as `asr align` writes it. Other keys and
+    empty lines are ignored.
 
     Args:
         path: the manifest.
@@ -103,6 +108,7 @@ def read_manifest(path: Path, split: str | None = None) -> list[Utterance]:
             path=path.parent / row["audio"],
             text=row["text"],
             speaker=_name(row, "speaker", f"{path}:{number}"),
+            words=_words(row, f"{path}:{number}"),
         )
         for number, row in rows
     ]
@@ -126,6 +132,36 @@ def _name(row: dict[str, Any], key: str, where: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise DataError(f"{where}: `{key}` must be a string or a whole number")
     return str(value)
+
+
+def _words(row: dict[str, Any], where: str) -> tuple[tuple[str, int, int], ...]:
+    try:
+        return timed(row.get("words", ()))
+    except ValueError as error:
+        raise DataError(f"{where}: `words`: {error}") from error
+
+
+def timed(values: object) -> tuple[tuple[str, int, int], ...]:
+    """Words or phones with their times, as a manifest has them.
+
+    Args:
+        values: a list of `[text, first sample, last sample + 1]`.
+
+    Raises:
+        ValueError: it is anything else, or times are below 0, empty or run backwards.
+    """
+    if not isinstance(values, list | tuple):
+        raise ValueError("no list")  # noqa: TRY004  # bad data, not a wrong call
+    found: list[tuple[str, int, int]] = []
+    for value in values:
+        match value:
+            case [str(text), int(start), int(end)] if text and 0 <= start < end:
+                found.append((text, start, end))
+            case _:
+                raise ValueError(f"{value!r} is not [text, first sample, last sample + 1]")
+    if any(a[2] > b[1] for a, b in pairwise(found)):
+        raise ValueError("times run backwards or overlap")
+    return tuple(found)
 
 
 def read_librispeech(folder: Path, split: str | None = None) -> list[Utterance]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from asr import audio, metrics, resampling
+from asr.emission import Emission, emissions
 from asr.errors import ConfigError
 from asr.metrics import Call, ErrorCounts
 from asr.state import Options
@@ -72,6 +73,7 @@ class Result:
         late: chunks that took longer to compute than they last.
         first_partial_ms: see `metrics.first_partial_ms`; None also for a recording of one chunk.
         end_to_final_ms: see `metrics.end_to_final_ms`.
+        emissions: see `asr.emission`; none for a recording of one chunk, or of unknown word times.
     """
 
     utterance: Utterance
@@ -84,6 +86,7 @@ class Result:
     late: int
     first_partial_ms: float | None
     end_to_final_ms: float
+    emissions: tuple[Emission, ...] = ()
 
     @property
     def text(self) -> str:
@@ -153,6 +156,7 @@ def measure(recognizer: StreamingRecognizer, utterance: Utterance, settings: Set
 
     Raises:
         AudioError: it cannot be read.
+        DataError: its word times are those of another text.
     """
     samples = read_samples(utterance.path)
     lengths = chunk_lengths(len(samples), settings, utterance.id)
@@ -161,6 +165,7 @@ def measure(recognizer: StreamingRecognizer, utterance: Utterance, settings: Set
     cpu = time.process_time() - cpu
     words = words_of(event for call in calls for event in call.events)
     pairs = zip(lengths, calls, strict=False)  # `finish` has no length
+    live = len(lengths) > 1
     return Result(
         utterance=utterance,
         words=words,
@@ -170,6 +175,9 @@ def measure(recognizer: StreamingRecognizer, utterance: Utterance, settings: Set
         cpu_seconds=cpu,
         chunk_ms=tuple(1000 * call.seconds for call in calls[:-1]),
         late=sum(call.seconds * SAMPLE_RATE > length for length, call in pairs),
-        first_partial_ms=metrics.first_partial_ms(calls) if len(lengths) > 1 else None,
+        first_partial_ms=metrics.first_partial_ms(calls) if live else None,
         end_to_final_ms=metrics.end_to_final_ms(calls),
+        emissions=(
+            emissions(calls, utterance.words, utterance.text) if live and utterance.words else ()
+        ),
     )

@@ -174,6 +174,25 @@ def _counts(output: jiwer.WordOutput | jiwer.CharacterOutput) -> EditCounts:
     return EditCounts(output.hits, output.substitutions, output.deletions, output.insertions)
 
 
+def hits(reference: str, hypothesis: str) -> list[tuple[int, int]]:
+    """The words that agree, by the alignment that `count_errors` counts.
+
+    Args:
+        reference: what was said.
+        hypothesis: what was recognised.
+
+    Returns:
+        Number of the word in the normalised reference and in the normalised hypothesis, rising.
+    """
+    aligned = jiwer.process_words(normalise(reference), normalise(hypothesis)).alignments[0]
+    return [
+        (part.ref_start_idx + k, part.hyp_start_idx + k)
+        for part in aligned
+        if part.type == "equal"
+        for k in range(part.ref_end_idx - part.ref_start_idx)
+    ]
+
+
 def total(counts: Iterable[ErrorCounts]) -> ErrorCounts:
     """The sum of the counts; all zero for none."""
     return sum(counts, ErrorCounts())

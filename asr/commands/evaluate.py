@@ -30,8 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "data",
         metavar="DATA",
         type=Path,
-        help="a manifest (JSON lines with audio, text, id, speaker; paths relative to it), a "
-        "LibriSpeech folder, or a folder of audio files with a .txt beside each",
+        help="a manifest (JSON lines with audio, text, id, speaker and, for emission latency, "
+        "words; paths relative to it), a LibriSpeech folder, or a folder of audio files with a "
+        ".txt beside each",
     )
     parser.add_argument("--split", help="part of a LibriSpeech folder or manifest, as dev-clean")
     recognition.add_model_arguments(parser)
@@ -139,6 +140,7 @@ def _detail(outcome: Result | Failure) -> dict[str, object]:
         "seconds": outcome.seconds,
         "first_partial_ms": outcome.first_partial_ms,
         "end_to_final_ms": outcome.end_to_final_ms,
+        "emissions": [[e.word, e.end, e.shown, e.stable] for e in outcome.emissions],
     }
 
 
@@ -180,8 +182,22 @@ def _table(summary: dict[str, object]) -> str:
         ("  chunk compute", _row(values["chunk_ms"])),
         ("  first partial", _row(values["first_partial_ms"])),
         ("  end to final", _row(values["end_to_final_ms"])),
+        *_emission(values),
     ]
     return "\n".join(f"{name:<18}{value}" for name, value in lines)
+
+
+def _emission(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """The lines on emission latency, where the manifest knows the words' times."""
+    if values["emission_ms"] is None:
+        return []
+    shown, stable = values["emission_ms"], values["emission_stable_ms"]
+    names = ("p50", "p90", "p95")
+    return [
+        (f"of {shown['words']} words", "".join(f"{name:>9}" for name in names)),
+        ("  end to shown", _row({name: shown[name] for name in names})),
+        ("  end to stable", _row({name: stable[name] for name in names})),
+    ]
 
 
 def _percent(fraction: float | None) -> str:

@@ -123,11 +123,30 @@ def test_the_summary_holds_every_promised_figure(tmp_path: Path) -> None:
     assert summary["wer_interval"] == {"low": 2 / 7, "high": 2 / 5, "groups": 2}
 
 
+def test_emission_latency_is_counted_where_word_times_are_known(tmp_path: Path) -> None:
+    """The fake says each word half a second after it began, when it ends; chunks are 100 ms."""
+    spoken_words = spoken(tmp_path, {"a": "the cat", "b": "sat"})
+    assert evaluate(load, spoken_words, Settings(100)).summary()["emission_ms"] is None
+    known = [
+        replace(spoken_words[0], words=(("the", 0, 4000), ("cat", HALF, 12_800))),
+        spoken_words[1],
+        replace(spoken_words[1], id="c", words=(("mat", 0, 10),)),
+    ]
+    found = evaluate(load, known, Settings(100))
+    assert "`words` spell 'mat'" in found.failures[0].message
+    summary = found.summary()
+    assert summary["emission_ms"] == {"p50": 200.0, "p90": 250.0, "p95": 250.0, "words": 2}
+    assert summary["emission_stable_ms"] == summary["emission_ms"]
+    whole = evaluate(load, known[:1], Settings("whole")).summary()
+    assert whole["emission_ms"] is None
+
+
 def test_figures_that_do_not_exist_are_null(tmp_path: Path) -> None:
     """JSON knows no infinity, and zero would be a claim."""
     utterances = [replace(u, text="") for u in spoken(tmp_path, {"a": ""})]
     summary = evaluate(functools.partial(load, chatty=True), utterances, Settings()).summary()
-    names = ("wer", "cer", "rtf", "rtf_cpu", "chunk_ms", "late_chunks", "wer_interval")
+    rates = ("wer", "cer", "rtf", "rtf_cpu", "late_chunks", "wer_interval")
+    names = (*rates, "chunk_ms", "emission_ms", "emission_stable_ms")
     assert [summary[name] for name in names] == [None] * len(names)
     assert summary["insertions"] == 1
 

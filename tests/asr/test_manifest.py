@@ -100,6 +100,39 @@ def test_a_bad_line_is_named_by_its_number(tmp_path: Path, line: str, complaint:
     assert "\n" not in str(raised.value)
 
 
+def test_a_manifest_may_know_when_each_word_was_said(tmp_path: Path) -> None:
+    """What `asr align` writes; latency is counted from there."""
+    row = {"audio": "a.wav", "text": "a b", "words": [["a", 0, 700], ["b", 700, 900]]}
+    path = write(tmp_path / "m.jsonl", json.dumps(row) + '\n{"audio": "b.wav", "text": "c"}')
+    first, second = read_utterances(path)
+    assert first.words == (("a", 0, 700), ("b", 700, 900))
+    assert second.words == ()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        7,
+        "a b",
+        {"a": [0, 7]},
+        [["a", 0]],
+        [["a", 0, 0.5]],
+        [["a", -1, 5]],
+        [["a", 5, 5]],
+        [["", 0, 5]],
+        [[1, 0, 5]],
+        [["a", 0, 6], ["b", 5, 9]],
+        [["a", 6, 9], ["b", 0, 5]],
+    ],
+    ids=str,
+)
+def test_word_times_that_make_no_sense_are_named(tmp_path: Path, words: object) -> None:
+    """A latency counted from nonsense is a false figure."""
+    row = {"audio": "a.wav", "text": "a b", "words": words}
+    with pytest.raises(DataError, match=r"m\.jsonl:1: `words`"):
+        read_utterances(write(tmp_path / "m.jsonl", json.dumps(row)))
+
+
 def test_a_manifest_of_bytes_is_refused(tmp_path: Path) -> None:
     """A recording given in place of a manifest is the likeliest mistake."""
     path = tmp_path / "a.wav"

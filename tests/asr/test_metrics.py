@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import jiwer
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr import metrics
-from asr.metrics import Call, EditCounts, ErrorCounts, Percentiles, count_errors, normalise
+from asr.metrics import Call, EditCounts, ErrorCounts, Percentiles, count_errors, hits, normalise
 from asr.transcript import Event, Final, Partial, Word
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "don't", "d"]), max_size=8).map(" ".join)
@@ -74,6 +74,22 @@ def test_the_counts_account_for_every_word(reference: str, hypothesis: str) -> N
     words = count_errors(reference, hypothesis).words
     assert words.length == len(reference.split())
     assert words.hits + words.substitutions + words.insertions == len(hypothesis.split())
+
+
+def test_hits_are_the_words_that_the_error_rate_calls_right() -> None:
+    """Latency is measured on them: the same alignment, in normalised words."""
+    assert hits("The cat, sat", "uh the hat SAT") == [(0, 1), (2, 3)]
+    assert hits("a", "") == hits("", "a") == hits("", "") == []
+
+
+@given(WORDS, WORDS)
+def test_as_many_hits_as_are_counted(reference: str, hypothesis: str) -> None:
+    """Each joins equal words, and both numbers rise."""
+    found = hits(reference, hypothesis)
+    assert len(found) == count_errors(reference, hypothesis).words.hits
+    there, here = normalise(reference).split(), normalise(hypothesis).split()
+    assert all(there[i] == here[j] for i, j in found)
+    assert all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(found))
 
 
 @given(st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=5))

@@ -1,0 +1,143 @@
+"""Emission latency: how long after a word was spoken it stands on the screen, for good.
+
+For every word of the final transcript that the alignment of the word error rate calls a hit
+(`metrics.hits`), and whose true end is known:
+
+    emission = samples that had been fed when the call returned whose events show the word at its
+               place and after which no event takes it from there again
+    latency  = emission - true end of the word
+
+The text shown is `stable` and `tentative`, behind all finals; the place of a word is its number in
+the whole text. A word that is taken back and shown again counts from the last time. The same for
+`stable` alone (and finals) tells when the word could be relied on. Texts are compared as they are
+scored, normalised.
+
+Waiting for the chunk to fill and the network's look-ahead are inside, the time to compute is not:
+so the figure is exactly reproducible. What comes with `finish` counts as emitted at the end of the
+audio: a recording that ends right behind a word hides how long the word would have taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from asr.errors import DataError
+from asr.metrics import SAMPLES_PER_MS, hits, normalise
+from asr.transcript import Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from asr.metrics import Call
+    from asr.transcript import Event
+
+WordTimes = tuple[tuple[str, int, int], ...]
+"""Words as a manifest has them: the word, its first sample and last sample + 1 at 16 kHz."""
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """When one word was emitted, in samples at 16 kHz.
+
+    Attributes:
+        word: as it is scored.
+        end: where it truly ends.
+        shown: the audio that had been fed when it stood at its place for good.
+        stable: the same, as a part of the stable text; ≥ `shown`.
+    """
+
+    word: str
+    end: int
+    shown: int
+    stable: int
+
+    @property
+    def shown_ms(self) -> float:
+        """Latency until it is shown for good; negative where it was guessed before its end."""
+        return (self.shown - self.end) / SAMPLES_PER_MS
+
+    @property
+    def stable_ms(self) -> float:
+        """Latency until it is stable."""
+        return (self.stable - self.end) / SAMPLES_PER_MS
+
+
+def emissions(calls: Sequence[Call], words: WordTimes, text: str) -> tuple[Emission, ...]:
+    """When each word was emitted that was recognised and whose end is known.
+
+    Args:
+        calls: all calls of one stream in order, with partials, `finish` the last.
+        words: what was said, with true times; one that is scored as several words, such as
+            `well-known`, tells the end of the last of them only.
+        text: what was said, as it is scored against.
+
+    Returns:
+        The hits in order.
+
+    Raises:
+        DataError: the words are not those of the text.
+    """
+    reference = [scored for word, _, end in words for scored in _scored(word, end)]
+    spelled = " ".join(token for token, _ in reference)
+    if spelled != normalise(text):
+        raise DataError(f"`words` spell {spelled[:40]!r}, the text is {normalise(text)[:40]!r}")
+    shown = _stand(calls, with_tentative=True)
+    stable = _stand(calls, with_tentative=False)
+    said = " ".join(token for token, _ in shown)
+    found = []
+    for there, here in hits(spelled, said):
+        token, end = reference[there]
+        if end is not None:
+            found.append(Emission(token, end, shown[here][1], stable[here][1]))
+    return tuple(found)
+
+
+def _scored(word: str, end: int) -> list[tuple[str, int | None]]:
+    """A manifest's word as it is scored: none, one or several words, the last of known end."""
+    tokens: list[tuple[str, int | None]] = [(token, None) for token in normalise(word).split()]
+    return [*tokens[:-1], *((token, end) for token, _ in tokens[-1:])]
+
+
+@dataclass(slots=True)
+class _Screen:
+    """The words of all text shown, each with the position since which it has stood there."""
+
+    words: list[tuple[str, int]] = field(default_factory=list)
+    closed: int = 0  # words of finals among them, which nothing changes any more
+
+    def show(self, tokens: list[str], position: int) -> None:
+        """Let these stand behind the finals, and nothing else."""
+        before = self.words[self.closed :]
+        same = [
+            old if old[0] == new else (new, position)
+            for old, new in zip(before, tokens, strict=False)
+        ]
+        fresh = [(token, position) for token in tokens[len(same) :]]
+        self.words[self.closed :] = [*same, *fresh]
+
+
+def _stand(calls: Sequence[Call], *, with_tentative: bool) -> list[tuple[str, int]]:
+    """The words of the final text, each with the position since which it stands for good."""
+    screen = _Screen()
+    for call in calls:
+        closing: list[str] = []
+        for event, following in _pairs(call.events):
+            if isinstance(event, Final):
+                closing += normalise(event.text).split()
+                # Events of one block have one position and are drawn together: the words behind
+                # a final come with the partial that follows it.
+                if following is None or following.position != event.position:
+                    screen.show(closing, call.position)
+                    screen.closed += len(closing)
+                    closing = []
+                continue
+            text = f"{event.stable} {event.tentative}" if with_tentative else event.stable
+            screen.show([*closing, *normalise(text).split()], call.position)
+            screen.closed += len(closing)
+            closing = []
+    return screen.words[: screen.closed]
+
+
+def _pairs(events: tuple[Event, ...]) -> Iterator[tuple[Event, Event | None]]:
+    return zip(events, (*events[1:], None), strict=False)

@@ -1,0 +1,89 @@
+"""One job for each of many things, in several processes, results in the order of the things.
+
+What a job needs (a model, mostly) is loaded once in every process. Each process has one thread, so
+that figures are those of one core and processes do not get in each other's way.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from asr.errors import Error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+Tool = TypeVar("Tool")
+Thing = TypeVar("Thing")
+Outcome = TypeVar("Outcome")
+
+# BLAS and PyTorch read it when they are loaded.
+THREADS = "OMP_NUM_THREADS"
+
+
+def each(
+    load: Callable[[], Tool],
+    work: Callable[[Tool, Thing], Outcome],
+    things: Sequence[Thing],
+    jobs: int,
+) -> Iterator[Outcome]:
+    """What `work` makes of each thing, in their order, as it becomes known.
+
+    Args:
+        load: makes the tool, once in every process; with several jobs also once in this one, so
+            that what is wrong with a model is said once and not by dying workers.
+        work: does one thing with the tool. With several jobs it and `load` must be picklable.
+        things: what to work on.
+        jobs: processes, ≥ 1; with one, everything is done in this process.
+
+    Raises:
+        Error: a process died. What `load` and `work` raise comes through.
+    """
+    jobs = min(jobs, len(things))
+    if jobs <= 1:
+        tool = load()
+        yield from (work(tool, thing) for thing in things)
+        return
+    load()
+    context = multiprocessing.get_context("spawn")  # forking is unsafe once a library has threads
+    with _one_thread(), ProcessPoolExecutor(jobs, context, _prepare, (load,)) as pool:
+        try:
+            yield from pool.map(_work_here, repeat(work), things)
+        except BrokenProcessPool as error:
+            raise Error("a worker process died (out of memory?); try fewer --jobs") from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+_own = deque[Any](maxlen=1)  # a worker process's tool, once prepared
+
+
+def _prepare(load: Callable[[], Any]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops the rest
+    _own.append(load())
+
+
+def _work_here(work: Callable[[Any, Any], Any], thing: Any) -> Any:
+    return work(_own[0], thing)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let processes started meanwhile use one thread each."""
+    before = os.environ.get(THREADS)
+    os.environ[THREADS] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[THREADS]
+        else:
+            os.environ[THREADS] = before
