@@ -20,6 +20,7 @@ import soundfile
 
 import asr
 from asr import audio, client, commands, writers
+from asr.commands import recognition
 from asr.transcript import Final, Partial, Transcript, Word
 from server.app import Server
 from tests.tiny import sound
@@ -48,6 +49,21 @@ def expected(model: str, speech: Path) -> Transcript:
     transcript = asr.load(model).transcribe(speech)
     assert len(transcript.words) > 10
     return transcript
+
+
+def test_a_decoder_is_chosen_or_refused(
+    model: str, speech: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model without a language spells; asking it to search is a mistake that is told."""
+    assert commands.main(["transcribe", str(speech), "--model", model]) == 0
+    spelled = capsys.readouterr().out
+    assert commands.main(["transcribe", str(speech), "--model", model, "--decoder", "greedy"]) == 0
+    assert capsys.readouterr().out == spelled
+    assert commands.main(["transcribe", str(speech), "--model", model, "--decoder", "beam"]) == 1
+    assert "no language to search" in capsys.readouterr().err
+    for name in ("a.pt", "b.pt"):
+        with pytest.raises(asr.ConfigError, match="checkpoint has no language"):
+            recognition.load(name, "int8", "beam")
 
 
 @pytest.mark.parametrize("name", writers.FORMATS)
@@ -120,6 +136,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(model, speech, capsys, tmp_
         ["x/a.wav", "y/a.flac", "--output", "somewhere"],
         ["-", "-"],
         ["a.wav", "--url", "ws://localhost:1", "--model", "english"],
+        ["a.wav", "--url", "ws://localhost:1", "--decoder", "greedy"],
     ],
 )
 def test_arguments_that_contradict_each_other_are_usage(arguments, capsys):
