@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from asr.acoustic import AcousticModel
     from asr.decoding import DecodedWord
     from asr.features import Normalisation
+    from asr.manifest import Utterance
 
 RECORDINGS = 100  # that label priors are measured on
 
@@ -83,8 +84,12 @@ def write_language(
         shutil.copyfile(source.folder / name, folder / name)
     if not source.settings.prior_weight or source.priors is None:
         return source.settings
-    rows = log_probabilities(acoustic, normalisation, source.settings.head, source.priors)
-    return replace(source.settings, priors=log_priors(rows))
+    utterances = manifest.read_utterances(source.priors)
+    if not utterances:
+        raise DataError(f"{source.priors}: no recording to measure priors on")
+    spread = utterances[:: max(1, len(utterances) // RECORDINGS)]
+    rows = log_probabilities(acoustic, normalisation, source.settings.head, spread)
+    return replace(source.settings, priors=log_priors(np.concatenate(rows)))
 
 
 def log_priors(log_probs: NDArray[np.float32]) -> tuple[float, ...]:
@@ -94,24 +99,23 @@ def log_priors(log_probs: NDArray[np.float32]) -> tuple[float, ...]:
 
 
 def log_probabilities(
-    acoustic: AcousticModel, normalisation: Normalisation, head: str, speech: Path
-) -> NDArray[np.float32]:
-    """What a head says of a hundred recordings spread over a manifest, [T, V].
+    acoustic: AcousticModel,
+    normalisation: Normalisation,
+    head: str,
+    utterances: Sequence[Utterance],
+) -> list[NDArray[np.float32]]:
+    """What a head says of recordings, [T, V] each.
 
     Raises:
-        DataError: the manifest names no recording.
         AudioError: a recording cannot be read.
     """
-    utterances = manifest.read_utterances(speech)
-    if not utterances:
-        raise DataError(f"{speech}: no recording to measure priors on")
-    listener = Recognizer(acoustic, _Listener(head), normalisation, bundle_id="priors")
-    rows: list[NDArray[np.float32]] = []
-    for utterance in utterances[:: max(1, len(utterances) // RECORDINGS)]:
+    listener = Recognizer(acoustic, _Listener(head), normalisation, bundle_id="")
+    found = []
+    for utterance in utterances:
         state = listener.start(Options(partials=False))
         state, _ = listener.step(state, measure.read_samples(utterance.path))
-        rows += listener.finish(state)[0].decoder
-    return np.concatenate(rows)
+        found.append(np.concatenate(listener.finish(state)[0].decoder))
+    return found
 
 
 class _Listener:

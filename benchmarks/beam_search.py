@@ -1,0 +1,195 @@
+"""Beam search: word errors and processor time of the decoder alone, by width and weights.
+
+    python -m benchmarks.beam_search --model FOLDER DATA
+    python -m benchmarks.beam_search --model FOLDER DATA --sweep beam=50,100 --sweep lm_weight=0.9,1
+
+The network is run once over the recordings; then every combination of the swept settings (those of
+`[decoding]` in the bundle's model.toml otherwise) decodes its output in blocks of two frames, as it
+does live. Times are processor time of the search on one core, without the network. The last figures
+are those of the bundle's own settings.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asr import bundle, metrics
+from asr.decoding.beam import BeamDecoder
+from asr.decoding.language import Language, read_language
+from asr.errors import ConfigError
+from asr.features import Normalisation
+from asr.onnx_backend import OnnxModel
+from benchmarks import inputs
+from benchmarks.figure import Figure, report
+from training.decoding import log_probabilities
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from asr.decoding import DecodedWord
+    from asr.decoding.settings import BeamSettings
+    from asr.manifest import Utterance
+
+FRAMES_PER_SECOND = 25
+BLOCK = 2  # frames
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one setting gave.
+
+    Attributes:
+        wer: word error rate, a fraction.
+        seconds: processor time per second of audio.
+        hypotheses: mean number alive.
+        bytes: largest state.
+        waited: committed words' mean frames from their end to their commitment.
+    """
+
+    wer: float
+    seconds: float
+    hypotheses: float
+    bytes: int
+    waited: float
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure, print, record."""
+    parser = inputs.parser("beam_search", str(__doc__))
+    parser.add_argument(
+        "--sweep", action="append", default=[], metavar="KEY=A,B,…", help="values to try"
+    )
+    args = parser.parse_args(arguments)
+    utterances = inputs.utterances(args)
+    found = bundle.read(bundle.find(args.model))
+    settings = found.description.decoding
+    if settings is None:
+        raise ConfigError(f"{found.path}: the bundle has no language to search")
+    language = read_language(found.path, found.units[settings.head])
+    swept = [parsed(sweep, settings) for sweep in args.sweep]
+    frames = frames_of(found, args, utterances, settings.head)
+    texts = [utterance.text for utterance in utterances]
+    with inputs.one_core():
+        for chosen in itertools.product(*swept):
+            changes: dict[str, Any] = dict(chosen)
+            if not changes:
+                break
+            one = measure(language, replace(settings, **changes), frames, texts)
+            told = ", ".join(f"{key} {value:g}" for key, value in changes.items())
+            print(f"{told}: {line(one)}", flush=True)
+        own = measure(language, settings, frames, texts)
+    print(f"the bundle's own settings: {line(own)}")
+    details: dict[str, object] = {
+        "data": inputs.data_name(args),
+        "model_id": found.id[:12],
+        "beam": settings.beam,
+        "hypotheses": round(own.hypotheses, 1),
+        "state_bytes": own.bytes,
+        "frames_to_commit": round(own.waited, 1),
+    }
+    figures = [
+        Figure(
+            "beam_search.wer",
+            f"WER with lexicon and language model, {args.precision}",
+            own.wer,
+            "fraction",
+            1,
+            (own.wer, own.wer),
+            details=details,
+        ),
+        Figure(
+            "beam_search.time",
+            "Processor time of the beam search per second of audio",
+            own.seconds,
+            "s",
+            1,
+            (own.seconds, own.seconds),
+            at_most=0.008,
+            details=details,
+        ),
+    ]
+    return report("beam_search", figures, arguments, args.results if args.record else None)
+
+
+def parsed(sweep: str, settings: BeamSettings) -> list[tuple[str, float]]:
+    """The values of one `KEY=A,B,…`, of the setting's own type."""
+    key, _, values = sweep.partition("=")
+    if key not in type(settings).__slots__ or key in {"head", "priors"}:
+        raise ConfigError(f"--sweep {key}: no such setting")
+    kind = type(getattr(settings, key))
+    try:
+        return [(key, kind(value)) for value in values.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--sweep {sweep}: {error}") from error
+
+
+def frames_of(
+    found: bundle.Bundle, args: argparse.Namespace, utterances: Sequence[Utterance], head: str
+) -> list[NDArray[np.float32]]:
+    """What the network says of each recording."""
+    about = found.description
+    acoustic = OnnxModel(
+        found.acoustic_file(args.precision), about.acoustic.heads, about.acoustic.look_ahead
+    )
+    normalisation = Normalisation(
+        np.array(about.features.mean, np.float32), np.array(about.features.deviation, np.float32)
+    )
+    return log_probabilities(acoustic, normalisation, head, utterances)
+
+
+def measure(
+    language: Language,
+    settings: BeamSettings,
+    frames: Sequence[NDArray[np.float32]],
+    texts: Sequence[str],
+) -> Outcome:
+    """Decode everything with these settings."""
+    decoder = BeamDecoder(language, settings, frames[0].shape[1])
+    counts, alive, sizes, waited = [], [], [0], []
+    spent = 0.0
+    for rows, text in zip(frames, texts, strict=True):
+        state = decoder.start()
+        words: list[DecodedWord] = []
+        for first in range(0, len(rows), BLOCK):
+            begin = time.process_time()
+            state, said = decoder.advance(state, rows[first : first + BLOCK])
+            decoder.tentative(state)
+            spent += time.process_time() - begin
+            words += said
+            waited += [state.frame - word.end for word in said]
+            alive.append(len(state.hypotheses) // 32)
+            sizes.append(len(state.hypotheses) + len(state.arena))
+        begin = time.process_time()
+        words += decoder.finish(state)
+        spent += time.process_time() - begin
+        counts.append(metrics.count_errors(text, " ".join(word.text for word in words)))
+    audio = sum(map(len, frames)) / FRAMES_PER_SECOND
+    return Outcome(
+        metrics.total(counts).wer,
+        spent / audio,
+        float(np.mean(alive)),
+        max(sizes),
+        float(np.mean(waited or [0])),
+    )
+
+
+def line(outcome: Outcome) -> str:
+    """One outcome for people."""
+    return (
+        f"WER {outcome.wer:.2%}, {outcome.seconds:.5f} s per second of audio, "
+        f"{outcome.hypotheses:.0f} hypotheses alive, state {outcome.bytes} bytes at most, "
+        f"words committed {outcome.waited / FRAMES_PER_SECOND:.2f} s after their end"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,55 @@
+"""The benchmark of the search measures what the recogniser does."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import soundfile
+
+import asr
+from asr import ConfigError, metrics
+from benchmarks import beam_search
+from tests.asr.test_language import write
+from tests.tiny import sound, write_bundle
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_it_measures_what_the_recogniser_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tuning on other words than those that are said would be in vain."""
+    (tmp_path / "model").mkdir()
+    write(tmp_path / "model")
+    soundfile.write(tmp_path / "a.wav", sound(6.0, 1), 16000, subtype="FLOAT")
+    (tmp_path / "a.jsonl").write_text(
+        json.dumps({"id": "a", "audio": "a.wav", "text": "W1 W2 W3 W4", "speaker": "s"})
+    )
+    arguments = [str(tmp_path / "a.jsonl"), "--model", str(tmp_path / "model")]
+    beam_search.main([*arguments, "--sweep", "beam=2,40", "--sweep", "lm_weight=0.5"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("beam 2, lm_weight 0.5: WER ")
+    assert lines[1].startswith("beam 40, lm_weight 0.5: WER ")
+    figures = {row["name"]: row for row in map(json.loads, lines[-2:])}
+    said = asr.load(tmp_path / "model").transcribe(tmp_path / "a.wav").text
+    wanted = metrics.count_errors("W1 W2 W3 W4", said).wer
+    assert figures["beam_search.wer"]["value"] == pytest.approx(wanted)
+    assert 0 < figures["beam_search.time"]["value"] < 1
+
+
+@pytest.mark.parametrize("sweep", ["beams=2", "beam=wide", "head=x", "beam"])
+def test_a_sweep_over_nothing_is_refused(tmp_path: Path, sweep: str) -> None:
+    """A slip must not measure the same thing twice."""
+    write(tmp_path)
+    with pytest.raises(ConfigError, match="--sweep"):
+        beam_search.main(["--model", str(tmp_path), "--sweep", sweep])
+
+
+def test_a_bundle_without_a_language_is_named(tmp_path: Path) -> None:
+    """There is nothing to measure."""
+    write_bundle(tmp_path)
+    with pytest.raises(ConfigError, match="no language to search"):
+        beam_search.main(["--model", str(tmp_path)])
