@@ -33,7 +33,7 @@ def test_it_measures_what_the_recogniser_says(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("beam 2, lm_weight 0.5: WER ")
     assert lines[1].startswith("beam 40, lm_weight 0.5: WER ")
-    figures = {row["name"]: row for row in map(json.loads, lines[-2:])}
+    figures = {row["figure"]: row for row in map(json.loads, lines[-2:])}
     said = asr.load(tmp_path / "model").transcribe(tmp_path / "a.wav").text
     wanted = metrics.count_errors("W1 W2 W3 W4", said).wer
     assert figures["beam_search.wer"]["value"] == pytest.approx(wanted)
