@@ -18,6 +18,7 @@ import soundfile
 
 from asr.errors import DataError
 from asr.features import output_frames
+from asr.manifest import timed
 from training.synthetic import phone_times
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class Utterance:
         samples: its length.
         text: lower-case words with single spaces.
         targets: for each head that can write `text` the numbers of its units.
-        phones: phone, first sample and last sample + 1, where the times are known exactly.
+        phones: phone, first sample and last sample + 1, where the times are known: exactly, or by
+            alignment.
     """
 
     name: str
@@ -196,7 +198,7 @@ def _utterance(row: dict[str, Any], name: str, heads: Mapping[str, Units], rule:
     if samples > rule.longest:
         raise _Unusable("longer than wanted")
     targets = _targets(text, samples, heads, rule)
-    return Utterance(name, path, samples, text, targets, _phone_times(row))
+    return Utterance(name, path, samples, text, targets, _phone_times(row, samples))
 
 
 def row_text(row: Mapping[str, Any]) -> str:
@@ -226,9 +228,9 @@ def _targets(
     return targets
 
 
-def _phone_times(row: Mapping[str, Any]) -> tuple[tuple[str, int, int], ...]:
-    if "frames" not in row:
-        return ()
+def _phone_times(row: Mapping[str, Any], samples: int) -> tuple[tuple[str, int, int], ...]:
+    if "frames" not in row:  # a synthesiser's own times go before an aligner's
+        return _aligned(row.get("phone_times", ()), samples)
     try:
         phones, frames = row["phones"], row["frames"]
         if len(frames) != len(phones) + 2:
@@ -236,6 +238,16 @@ def _phone_times(row: Mapping[str, Any]) -> tuple[tuple[str, int, int], ...]:
         return tuple(phone_times(phones, frames, row.get("cut", 0)))
     except (KeyError, TypeError) as error:
         raise _Unusable("phone times that make no sense") from error
+
+
+def _aligned(values: object, samples: int) -> tuple[tuple[str, int, int], ...]:
+    try:
+        times = timed(values)
+    except ValueError as error:
+        raise _Unusable("phone times that make no sense", str(error)) from error
+    if times and times[-1][2] > samples:
+        raise _Unusable("phone times that lie beyond the end", f"{times[-1][2]} of {samples}")
+    return times
 
 
 def _length(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Phone times of synthetic speech: the synthesiser says how long each of its phones lasts.
+"""Phone and word times of synthetic speech: the synthesiser says how long each phone lasts.
 
 A manifest row of such speech has `phones` (a string in the alphabet of Kokoro-82M, one character
 a token), `frames` (tokens' lengths in units of 400 samples at 16 kHz: a start mark, the phones,
@@ -36,3 +36,37 @@ def phone_times(phones: str, frames: Sequence[int], cut: int) -> Iterator[tuple[
         if phone and length and end > 0:
             yield phone, max(0, position), end
         position, before = end, phone
+
+
+def word_times(
+    text: str, phones: str, frames: Sequence[int], cut: int
+) -> list[tuple[str, int, int]]:
+    """Words with first sample and last sample + 1, from a word's first phone to its last.
+
+    The last phone before a pause lasts, for the synthesiser, until its sound has died away: up to
+    half a second after what is heard of it (`audible_end`).
+
+    Args:
+        text: the words that are spoken.
+        phones: with a space or a punctuation mark between any two words.
+        frames: the tokens' lengths.
+        cut: samples taken off at the front.
+
+    Returns:
+        One entry a word; none where the phones are of more or fewer words than the text (such as
+        `half way`, spoken as one), so that it is unknown which is which.
+    """
+    spoken: list[tuple[int, int]] = []
+    position, inside = frames[0] * FRAME - cut, False
+    for character, length in zip(phones, frames[1:], strict=False):
+        end = position + length * FRAME
+        sounds = character in ARPABET or character in LENGTHENING
+        if sounds and inside:
+            spoken[-1] = (spoken[-1][0], end)
+        elif sounds:
+            spoken.append((position, end))
+        position, inside = end, sounds
+    words = text.split()
+    if len(words) != len(spoken) or any(end <= max(0, start) for start, end in spoken):
+        return []
+    return [(word, max(0, start), end) for word, (start, end) in zip(words, spoken, strict=True)]

@@ -24,6 +24,7 @@ COMMANDS = (
     "serve",
     "evaluate",
     "train",
+    "align",
     "export",
     "lm",
     "info",

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from asr.errors import DataError
 from tests import tiny
-from training.alignment import Span, align, align_words, head_log_probs, samples_of
-from training.units import BLANK_UNIT, Pieces
+from training import alignment
+from training.alignment import Span, align, align_words, head_log_probs, joined, samples_of
+from training.units import BLANK_UNIT, Pieces, Units, characters, phones
 
 UNITS = 3
 
@@ -67,6 +68,90 @@ def test_words_lie_from_their_first_unit_to_their_last() -> None:
     assert words == [Span("ab", 1, 5), Span("c", 6, 7)]
     assert parts == [Span("▁a", 1, 3), Span("b", 4, 5), Span("▁c", 6, 7)]
     assert samples_of(words[1], 4400) == (3840, 4400)
+
+
+def test_the_space_of_characters_belongs_to_no_word() -> None:
+    """A network of characters says it between words; times begin with the word's first letter."""
+    units = characters()
+    log_probs = np.full((7, len(units.units)), -9.0, np.float32)
+    for frame, unit in enumerate([0, *units.encode("ab ba"), 0]):
+        log_probs[frame, unit] = -0.1
+    words, parts = align_words(log_probs, "ab ba", units)
+    assert words == [Span("ab", 1, 3), Span("ba", 4, 6)]
+    assert [part.text for part in parts] == ["a", "b", "▁", "b", "a"]
+
+
+UNITS_OF_KINDS: list[Units] = [
+    characters(),
+    Pieces([BLANK_UNIT, "▁a", "▁b", "a", "b", "▁ab", "▁", "ba"]),
+    phones({"a": ["A"], "ab": ["A", "B"], "ba": ["B", "A"], "aba": ["A", "B", "A"]}),
+]
+
+
+@settings(max_examples=30)
+@given(
+    st.sampled_from(UNITS_OF_KINDS),
+    st.lists(st.sampled_from(["a", "ab", "ba", "aba"]), min_size=1, max_size=4),
+    st.integers(0, 100),
+)
+def test_words_are_in_order_and_hold_their_units(units: Units, words: list[str], seed: int) -> None:
+    """For each kind of units: no word overlaps the next, the first unit begins it."""
+    log_probs = random_log_probs(40, seed, len(units.units))
+    found, parts = align_words(log_probs, " ".join(words), units)
+    assert [word.text for word in found] == words
+    assert all(a.end <= b.start for spans in (found, parts) for a, b in itertools.pairwise(spans))
+    assert all(0 <= span.start < span.end <= 40 for span in (*found, *parts))
+    starts = {part.start: part.text for part in parts}
+    ends = {part.end for part in parts}
+    for word in found:
+        assert starts[word.start].removeprefix("▁").lower() in {"", "a", "b", "ab"}
+        assert word.end in ends
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.sampled_from(["a", "ab", "ba", "aba"]), min_size=1, max_size=4),
+    st.integers(0, 100),
+    st.integers(39 * 640 + 1, 40 * 640),
+)
+def test_phones_of_a_word_join_and_words_stay_apart(
+    words: list[str], seed: int, length: int
+) -> None:
+    """Frame-level labels know no blank within a word, and a word's times are not moved."""
+    units = UNITS_OF_KINDS[2]
+    log_probs = random_log_probs(40, seed, len(units.units))
+    found, parts = align_words(log_probs, " ".join(words), units)
+    times = joined(found, parts, length)
+    assert [text for text, _, _ in times] == [part.text for part in parts]
+    assert all(
+        part.start * 640 <= e and s < part.end * 640
+        for part, (_, s, e) in zip(parts, times, strict=True)
+    )
+    left = iter(times)
+    for word, text in zip(found, words, strict=True):
+        sounds = [next(left) for _ in text]
+        assert (sounds[0][1], sounds[-1][2]) == samples_of(word, length)
+        assert all(a[2] == b[1] for a, b in itertools.pairwise(sounds))
+
+
+def test_gaps_are_closed_in_the_middle() -> None:
+    """Two phones in frames 1 and 4 meet where frame 3 begins; the next word waits for its own."""
+    word, after = Span("ab", 1, 5), Span("a", 6, 7)
+    parts = [Span("A", 1, 2), Span("B", 4, 5), Span("A", 6, 7)]
+    assert joined([word, after], parts, 6 * 640 + 9) == [
+        ("A", 640, 1920),
+        ("B", 1920, 3200),
+        ("A", 3840, 3849),
+    ]
+    assert joined([], [], 0) == []
+
+
+def test_what_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour in one piece takes frames times units, and is told so, not killed."""
+    monkeypatch.setattr(alignment, "MOST_CELLS", 14)
+    assert len(align(random_log_probs(4, 0), [1])) == 1
+    with pytest.raises(DataError, match="cut the recording"):
+        align(random_log_probs(5, 0), [1])
 
 
 def test_nothing_said_is_nowhere() -> None:

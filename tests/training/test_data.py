@@ -64,6 +64,10 @@ FAULTS: dict[str, dict[str, Any]] = {
         "frames": [1],
     },
     "phone times that make no sense": {"audio": "train/0.wav", "frames": [1, 1, 1]},
+    "phone times that lie beyond the end": {
+        "audio": "train/0.wav",
+        "phone_times": [["A", 0, 100_000]],
+    },
 }
 
 
@@ -85,6 +89,26 @@ def test_each_kind_of_bad_row_is_counted_and_named(
 def test_text_that_is_no_string_is_no_text(text: object) -> None:
     """`"text": null` must not teach the word "none"."""
     assert row_text({"text": text}) == ""
+
+
+def test_aligned_phones_are_labels_like_synthetic_ones(manifest: Path) -> None:
+    """What `asr align` found in real speech teaches as a synthesiser's own times do."""
+    times = [["AH", 320, 2000], ["K", 2000, 4000]]
+    row = {"id": "more", "audio": "train/0.wav", "text": "a cat", "phone_times": times}
+    exact = row | {"id": "both", "phones": "t", "frames": [2, 4, 1]}
+    utterances, faults = load(rows_of(manifest, row, exact), HEADS, RULE, "here")
+    assert faults.lines() == []
+    assert utterances[0].phones == ()
+    assert utterances[-2].phones == (("AH", 320, 2000), ("K", 2000, 4000))
+    assert utterances[-1].phones == (("T", 800, 2400),)
+
+
+@pytest.mark.parametrize("times", [3, [["AH", 1]], [["AH", 9, 5]], [["A", 0, 9], ["B", 8, 12]]])
+def test_phone_times_of_another_form_are_a_fault(manifest: Path, times: object) -> None:
+    """Never half of the labels, never a guess."""
+    row = {"id": "bad", "audio": "train/0.wav", "text": "a cat", "phone_times": times}
+    _, faults = load(rows_of(manifest, row), HEADS, RULE, "here")
+    assert faults.counts == {"phone times that make no sense": 1}
 
 
 def test_too_much_bad_data_stops_before_training(manifest: Path) -> None:

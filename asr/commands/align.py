@@ -1,0 +1,146 @@
+"""`asr align`: where each word of a transcript is in its recording, for a whole manifest."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from training.aligner import Alignment
+
+SUMMARY = "find where each word and phone is in recordings with transcripts"
+MISSING_SHOWN = 20  # words without a pronunciation that are named
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument(
+        "data",
+        metavar="DATA",
+        type=Path,
+        help="manifest: JSON lines with audio, relative to it, and text",
+    )
+    parser.add_argument(
+        "out",
+        metavar="OUT",
+        type=Path,
+        help="manifest to write: the same rows with words and, of a head of phones, phone_times",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME_OR_PATH",
+        help="model to align with: a shipped one's name, a bundle's folder or a checkpoint (.pt) "
+        "(default: the one that ships)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("int8", "float32"),
+        default="int8",
+        help="arithmetic of the model (default: int8)",
+    )
+    parser.add_argument(
+        "--head",
+        metavar="NAME",
+        help="head to align with (default: the first, or with --lexicon the first of phones)",
+    )
+    parser.add_argument(
+        "--lexicon",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="pronunciations, WORD<TAB>PH ON ES a line, plain or .xz; may be given again",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=_count,
+        default=1,
+        help="recordings at a time, each in its own process with one thread; times do not depend "
+        "on it (default: 1)",
+    )
+    parser.add_argument("--limit", metavar="N", type=_count, help="only the first N rows")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Align and write.
+
+    Returns:
+        0, or 1 if a recording could not be read or does not fit its text; words without a
+        pronunciation are no failure.
+
+    Raises:
+        Error: nothing can be aligned, there is no model, or the result cannot be written.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when NumPy is loaded
+    from asr.errors import ConfigError, Error
+    from training.aligner import UNWRITABLE, align_rows, load_aligner, relative
+    from training.data import manifest_rows
+
+    if not args.out.resolve().parent.is_dir():
+        raise Error(f"{args.out}: cannot be written (no such folder)")
+    rows = manifest_rows(args.data, {})[: args.limit]
+    load = functools.partial(load_aligner, args.model, args.precision, args.head, args.lexicon)
+    try:
+        found = align_rows(load, rows, jobs=args.jobs, progress=_progress(len(rows)))
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ConfigError(
+            f"{args.model}: a checkpoint needs torch: pip install 'asr[train]'"
+        ) from None
+    _write(args.out, relative(found.rows, args.out))
+    for line in report(found):
+        print(line, file=sys.stderr)
+    return 1 if set(found.faults.counts) - {UNWRITABLE} else 0
+
+
+def report(found: Alignment) -> list[str]:
+    """What was aligned and what was not, line by line."""
+    lines = [f"{found.aligned} of {len(found.rows)} rows aligned"]
+    lines += [f"kept without times: {line}" for line in found.faults.lines()]
+    if found.missing:
+        named = [f"{word} ({n})" for word, n in found.missing.most_common(MISSING_SHOWN)]
+        more = ", …" if len(found.missing) > MISSING_SHOWN else ""
+        lines.append(f"{len(found.missing)} words cannot be written: {', '.join(named)}{more}")
+    return lines
+
+
+def _write(out: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write the whole manifest or leave what was there."""
+    from asr.errors import Error
+
+    draft = out.with_name(out.name + ".part")
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+        draft.replace(out)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise Error(f"{out}: cannot be written ({error.strerror})") from None
+
+
+def _progress(total: int) -> Callable[[int], None]:
+    """A line that is drawn anew on a terminal; elsewhere one line every tenth of the way."""
+    terminal = sys.stderr.isatty()
+
+    def show(done: int) -> None:
+        line = f"{done} of {total} rows"
+        if terminal:
+            end = "\n" if done == total else ""
+            print(f"\r\x1b[K{line}", end=end, file=sys.stderr, flush=True)
+        elif 10 * done // total > 10 * (done - 1) // total:
+            print(line, file=sys.stderr, flush=True)
+
+    return show
+
+
+def _count(text: str) -> int:
+    if text.isdecimal() and int(text) >= 1:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text} is not a whole number of 1 or more")
