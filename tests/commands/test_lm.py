@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import lzma
 import random
-from typing import TYPE_CHECKING, Any
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from asr import commands
 from asr.decoding.ngram import NGram
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+ROOT = Path(__file__).parents[2]
 FUNCTION = ("the", "and", "of", "to", "a", "in", "that", "he", "was", "it", "his", "you")
 REST = ("dog", "saw", "house", "old", "garden", "went", "road", "Mr. Hyde", "3 men", "talked")
 
@@ -124,3 +125,17 @@ def test_progress_in_a_log_is_some_lines(
     assert "surveyed 1 of 2 files" in lines[0]
     assert 2 <= len(lines) <= 3
     assert "may be deleted" in lines[-1]
+
+
+def test_language_models_need_no_training_packages() -> None:
+    """Whoever makes a model of their own words has not to install torch for it."""
+    code = (
+        "import sys, pkgutil, importlib, training.language_model as package\n"
+        "for found in pkgutil.iter_modules(package.__path__):\n"
+        "    importlib.import_module(f'training.language_model.{found.name}')\n"
+        "print(*{'torch', 'torchaudio', 'tqdm', 'onnxruntime'} & set(sys.modules))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.strip() == ""
