@@ -23,24 +23,17 @@ if TYPE_CHECKING:
 LEAST = 1e-12  # rest of a distribution that rounding may have made zero
 
 
-def worth_keeping(
-    smoothed: Smoothed,
-    starts: NDArray[np.intp],
-    lower: Doubles,
-    history_probs: Doubles,
-    threshold: float,
-) -> NDArray[np.bool_]:
-    """Which n-grams the model would miss: equation 3 and section 3.2 of the paper.
+def losses(
+    smoothed: Smoothed, starts: NDArray[np.intp], lower: Doubles, history_probs: Doubles
+) -> Doubles:
+    """By what part the perplexity grows without each n-gram: section 3.2 of the paper, equation 3.
 
     Args:
         smoothed: the probabilities of whole histories, and their back-off weights.
         starts: where each history's n-grams begin.
         lower: the last words' probabilities after one word of history less.
         history_probs: of each history in the text.
-        threshold: θ, ≥ 0; 0 keeps all.
     """
-    if threshold <= 0:
-        return np.ones(len(lower), np.bool_)
     sizes = np.diff(starts, append=len(lower))
     rest_lower = np.maximum(1 - np.add.reduceat(lower, starts), LEAST)
     rest = smoothed.back_offs * rest_lower
@@ -49,5 +42,26 @@ def worth_keeping(
     rests = np.repeat(rest, sizes)
     without = np.log(rests + probs) - np.log(np.repeat(rest_lower, sizes) + lower)
     change = probs * (np.log(lower) + without - np.log(probs)) + rests * (without - weight)
-    entropy = -np.repeat(history_probs, sizes) * change
-    return np.asarray(np.expm1(entropy) >= threshold)
+    grown: Doubles = np.expm1(-np.repeat(history_probs, sizes) * change)
+    return grown
+
+
+def worth_keeping(
+    smoothed: Smoothed,
+    starts: NDArray[np.intp],
+    lower: Doubles,
+    history_probs: Doubles,
+    threshold: float,
+) -> NDArray[np.bool_]:
+    """Which n-grams the model would miss: those whose loss reaches the threshold.
+
+    Args:
+        smoothed: see `losses`.
+        starts: see `losses`.
+        lower: see `losses`.
+        history_probs: see `losses`.
+        threshold: θ, ≥ 0; 0 keeps all.
+    """
+    if threshold <= 0:
+        return np.ones(len(lower), np.bool_)
+    return losses(smoothed, starts, lower, history_probs) >= threshold
