@@ -1,7 +1,8 @@
 """All figures, one after the other: `python -m benchmarks [--record] [DATA]`.
 
 DATA is the set that WER, company and streaming against offline are measured on; without it the demo
-recording serves. Setting up takes minutes and a network, so it is measured only with `--setup`.
+recording serves. Setting up takes minutes and a network, so it is measured only with `--setup`;
+emission latency and the aligner need speech whose times are known, `--aligned` and `--synthetic`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from benchmarks import (
+    alignment,
     company,
+    emission_latency,
     memory_and_start,
     realtime_factor,
     setup,
@@ -29,7 +32,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("data", nargs="?", metavar="DATA", help="manifest or folder")
     parser.add_argument("--record", action="store_true", help="append the figures to results/")
     parser.add_argument("--setup", action="store_true", help="measure setting up, too")
+    parser.add_argument("--aligned", metavar="FILE", help="manifest that asr align wrote")
+    parser.add_argument("--synthetic", metavar="FILE", help="manifest with a synthesiser's times")
+    parser.add_argument("--lexicon", metavar="FILE", action="append", default=[], help="for it")
     args = parser.parse_args(arguments)
+    lexicon = [part for file in args.lexicon for part in ("--lexicon", file)]
     record = ["--record"] if args.record else []
     data = [args.data] if args.data else []
     codes = [
@@ -38,6 +45,8 @@ def main(arguments: Sequence[str]) -> int:
         company.main([*record, *data]),
         streaming_equals_offline.main([*record, *data]),
         wer.main([*record, *data]),
+        emission_latency.main([*record, args.aligned]) if args.aligned else 0,
+        alignment.main([*record, args.synthetic, *lexicon]) if args.synthetic else 0,
         setup.main(record) if args.setup else 0,
     ]
     return max(codes)

@@ -9,11 +9,15 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import soundfile
 
+from asr.errors import DataError
 from benchmarks import (
+    alignment,
     company,
+    emission_latency,
     memory_and_start,
     realtime_factor,
     setup,
@@ -22,6 +26,7 @@ from benchmarks import (
 )
 from benchmarks.figure import ROOT
 from tests import tiny
+from training.units import Pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -135,6 +140,101 @@ def test_word_errors_are_recorded_with_their_set(inputs: list[str], tmp_path: Pa
     assert len(row["details"]["data_sha256"]) == 12
     assert row["details"]["wer"] == row["value"]
     assert row["met"] is True
+
+
+@pytest.fixture
+def synthetic(tmp_path: Path) -> Path:
+    """Two words in a second and a half, with a synthesiser's times; the last dies away."""
+    sound = tiny.sound(1.5, 0)
+    sound[14_000:] *= 1e-4
+    soundfile.write(tmp_path / "a.wav", sound, 16000)
+    times = {"phones": "ən I.", "frames": [0, 10, 10, 1, 38, 1, 0], "cut": 0}
+    row = {"audio": "a.wav", "text": "an eye"} | times
+    (tmp_path / "synthetic.jsonl").write_text(f"{json.dumps(row)}\n" * 2)
+    return tmp_path / "synthetic.jsonl"
+
+
+def test_the_aligner_is_held_against_true_times(
+    inputs: list[str], synthetic: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Starts and ends apart, ends before a pause apart, with their signed mean."""
+    found = measured(alignment.main, [str(synthetic), *inputs[1:]], capsys)
+    kinds = ("start", "end", "end_before_pause")
+    assert set(found) == {f"alignment.{k}.{of}" for k in kinds for of in ("p50", "p90", "bias")}
+    assert [found[f"alignment.{k}.p50"]["details"]["words"] for k in kinds] == [4, 2, 2]
+    assert all(
+        abs(found[f"alignment.{k}.bias"]["value"]) <= found[f"alignment.{k}.p90"]["value"] < 1500
+        for k in kinds
+    )
+    plain = synthetic.with_name("plain.jsonl")
+    plain.write_text('{"audio": "a.wav", "text": "an eye"}')
+    with pytest.raises(DataError, match="no row has the synthesiser's `frames`"):
+        alignment.main([str(plain), *inputs[1:]])
+
+
+class FixedAligner:
+    """Finds what it was told."""
+
+    def __init__(self, told: dict[str, list[list[Any]]]) -> None:
+        self.told = told
+        self.units = Pieces(["<blank>", "AH", "N", "AY"])
+
+    def times(self, samples: object, text: str) -> dict[str, list[list[Any]]]:
+        """See `Aligner.times`."""
+        del samples, text
+        return self.told
+
+
+def test_errors_of_times_are_signed(tmp_path: Path) -> None:
+    """Late is positive; what the synthesiser reads in other words is left out and counted."""
+    soundfile.write(tmp_path / "a.wav", np.ones(16_000, np.float32) / 2, 16000)
+    times = {"phones": "ən I", "frames": [4, 4, 4, 1, 10, 9]}
+    row = {"audio": tmp_path / "a.wav", "text": "an eye", **times}
+    told: dict[str, list[list[Any]]] = {
+        "words": [["an", 1440, 5120], ["eye", 5120, 9280]],
+        "phone_times": [["AH", 1600, 3200], ["N", 3200, 4800], ["AY", 5200, 9200]],
+    }
+    errors = alignment.Errors()
+    alignment.add(errors, FixedAligner(told), row)  # type: ignore[arg-type]
+    assert errors.start == [-10, -5]
+    assert errors.end == [20]
+    assert errors.end_before_pause == [5]
+    assert (errors.frames, errors.right) == (25, 25)
+    told["phone_times"][1][2] = 4000  # the middle of a frame lies in 4000 … 4800
+    alignment.add(errors, FixedAligner(told), row)  # type: ignore[arg-type]
+    assert (errors.frames, errors.right) == (50, 49)
+    alignment.add(errors, FixedAligner(told), row | {"text": "aneye"})  # type: ignore[arg-type]
+    assert errors.left_out == 1
+
+
+def test_a_sound_that_dies_away_ends_when_it_is_30_db_down() -> None:
+    """A synthesiser's last phone lasts half a second of near silence."""
+    samples = np.concatenate([np.ones(1600), np.full(800, 0.04), np.full(4000, 0.01)])
+    samples = samples.astype(np.float32)
+    assert alignment.audible_end(samples, 0, 6400) == 2400
+    assert alignment.audible_end(samples, 1600, 6400) == 6400
+    assert alignment.audible_end(samples, 100, 200) == 200
+
+
+def test_emission_latency_is_measured_where_words_have_ends(
+    inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Shown and stable, with the number of words; without known ends there is no figure."""
+    recognizer = tiny.recognizer("lstm", "int8")
+    words = tiny.words(tiny.listen(recognizer, tiny.sound(2, 1)))
+    times = [[word.text, word.start, word.end] for word in words]
+    row = {"audio": "a.wav", "text": " ".join(word.text for word in words), "words": times}
+    soundfile.write(tmp_path / "a.wav", tiny.sound(2, 1), 16000, subtype="FLOAT")
+    (tmp_path / "m.jsonl").write_text(json.dumps(row))
+    found = measured(emission_latency.main, [str(tmp_path / "m.jsonl"), *inputs[1:]], capsys)
+    shown = found["emission_latency.shown.p50"]
+    assert shown["details"]["words"] == shown["details"]["words_of_known_end"] == len(words) > 3
+    assert shown["target"] == "≤ 200 ms"
+    assert shown["value"] <= found["emission_latency.shown.p90"]["value"] <= 2000
+    assert shown["value"] <= found["emission_latency.stable.p50"]["value"]
+    assert found["emission_latency.stable.p90"]["target"] is None
+    with pytest.raises(DataError, match="asr align"):
+        emission_latency.main(inputs)
 
 
 def test_unreadable_recordings_fail_a_benchmark(

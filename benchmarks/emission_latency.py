@@ -1,0 +1,80 @@
+"""Emission latency: how long after its end a word stands for good (asr/emission.py).
+
+DATA is a manifest with word times (`asr align`). Chunks of 80 ms; look-ahead and waiting for a
+chunk to fill are inside, the time to compute is not. Targets: p50 at most 200 ms, p90 at most 400.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from asr.errors import DataError
+from asr.evaluate import evaluate
+from asr.measure import Settings
+from asr.metrics import percentile
+from benchmarks import inputs
+from benchmarks.figure import Figure, report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TARGETS = {50: 200.0, 90: 400.0, 95: None}
+CHUNK_MS = 80
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure, print, record; 1 if a target was missed or a recording could not be measured."""
+    parser = inputs.parser("emission_latency", str(__doc__))
+    parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
+    args = parser.parse_args(arguments)
+    load, recordings = inputs.loader(args), inputs.utterances(args)
+    found = evaluate(load, recordings, Settings(CHUNK_MS), jobs=args.jobs)
+    emitted = [emission for result in found.results for emission in result.emissions]
+    if not emitted:
+        raise DataError(
+            f"{inputs.data_name(args)}: no recognised word has a known end; align it with asr align"
+        )
+    lengths = {result.utterance.id: result.samples for result in found.results}
+    details = {
+        "data": inputs.data_name(args),
+        "recordings": len(found.results),
+        "words": len(emitted),
+        "words_of_known_end": sum(len(result.utterance.words) for result in found.results),
+        "with_the_end_of_the_audio": sum(
+            emission.shown == lengths[result.utterance.id]
+            for result in found.results
+            for emission in result.emissions
+        ),
+        "wer": found.counts.wer,
+        "model_id": load().bundle_id[:12],
+        "spread": "none",
+    }
+    figures = []
+    for name, title, values, targets in (
+        ("shown", "shown for good", [e.shown_ms for e in emitted], TARGETS),
+        ("stable", "stable", [e.stable_ms for e in emitted], dict.fromkeys(TARGETS)),
+    ):
+        for p, target in targets.items():
+            value = percentile(values, p)
+            label = f"From a word's end until it is {title}, p{p}, {details['data']}"
+            figures.append(
+                Figure(
+                    f"emission_latency.{name}.p{p}",
+                    label,
+                    value,
+                    "ms",
+                    1,
+                    (value, value),
+                    at_most=target,
+                    details=details,
+                )
+            )
+    code = report("emission_latency", figures, arguments, args.results if args.record else None)
+    for failure in found.failures:
+        print(f"{failure.utterance.id}: {failure.message}", file=sys.stderr)
+    return 1 if found.failures else code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
