@@ -341,7 +341,7 @@ def _description(header: dict[str, Any]) -> Description:
 def _decoding(values: dict[str, Any]) -> BeamSettings:
     _known(values, {setting.name for setting in fields(BeamSettings)}, "decoding.")
     try:
-        return BeamSettings(**{**values, "priors": tuple(values.get("priors", ()))})
+        return BeamSettings(**values)
     except ConfigError as error:
         raise BundleError(str(error)) from error
 

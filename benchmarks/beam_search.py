@@ -5,8 +5,9 @@
 
 The network is run once over the recordings; then every combination of the swept settings (those of
 `[decoding]` in the bundle's model.toml otherwise) decodes its output in blocks of two frames, as it
-does live. Times are processor time of the search on one core, without the network. The last figures
-are those of the bundle's own settings.
+does live. `--calibrate` fits the weights of words' confidence on one half of the recordings and
+tells the expected calibration error on the other. Times are processor time of the search on one
+core, without the network. The last figures are those of the bundle's own settings.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 
 from asr import bundle, metrics
 from asr.decoding.beam import BeamDecoder
+from asr.decoding.confidence import evidence
 from asr.decoding.language import Language, read_language
 from asr.errors import ConfigError
 from asr.features import Normalisation
@@ -36,8 +38,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from asr.decoding import DecodedWord
+    from asr.decoding.reference import Committed, Entry
     from asr.decoding.settings import BeamSettings
     from asr.manifest import Utterance
+
+    Weights = NDArray[np.float64]
 
 FRAMES_PER_SECOND = 25
 BLOCK = 2  # frames
@@ -68,6 +73,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--sweep", action="append", default=[], metavar="KEY=A,B,…", help="values to try"
     )
+    parser.add_argument("--calibrate", action="store_true", help="fit the words' confidence, too")
     args = parser.parse_args(arguments)
     utterances = inputs.utterances(args)
     found = bundle.read(bundle.find(args.model))
@@ -88,6 +94,8 @@ def main(arguments: Sequence[str]) -> int:
             print(f"{told}: {line(one)}", flush=True)
         own = measure(language, settings, frames, texts)
     print(f"the bundle's own settings: {line(own)}")
+    if args.calibrate:
+        print(calibration(language, settings, frames, texts))
     details: dict[str, object] = {
         "data": inputs.data_name(args),
         "model_id": found.id[:12],
@@ -180,6 +188,63 @@ def measure(
         max(sizes),
         float(np.mean(waited or [0])),
     )
+
+
+class Collector(BeamDecoder):
+    """A search that keeps the evidence of each word it makes."""
+
+    kept: list[tuple[float, ...]]
+
+    def confidence(self, said: Entry | Committed, share: int) -> float:
+        """As the search's."""
+        self.kept.append(evidence(said, share))
+        return super().confidence(said, share)
+
+
+def calibration(
+    language: Language,
+    settings: BeamSettings,
+    frames: Sequence[NDArray[np.float32]],
+    texts: Sequence[str],
+) -> str:
+    """Weights of the evidence and what they are worth, for people."""
+    decoder = Collector(language, settings, frames[0].shape[1])
+    decoder.kept = []
+    right: list[bool] = []
+    now: list[float] = []
+    for rows, text in zip(frames, texts, strict=True):
+        state, words = decoder.advance(decoder.start(), rows)
+        words += decoder.finish(state)
+        agreed = {said for _, said in metrics.hits(text, " ".join(word.text for word in words))}
+        right += [number in agreed for number in range(len(words))]
+        now += [word.confidence for word in words]
+    known, truth = np.array(decoder.kept), np.array(right, float)
+    half = len(truth) // 2
+    weights = logistic_regression(known[:half], truth[:half])
+    told = 1 / (1 + np.exp(-known[half:] @ weights))
+    final = ",".join(f"{weight:.4g}" for weight in logistic_regression(known, truth))
+    return (
+        f"calibration error {calibration_error(np.array(now), truth):.3f} as it is, "
+        f"{calibration_error(told, truth[half:]):.3f} fitted on the other half "
+        f"({len(truth)} words, {truth.mean():.1%} right)\n--decoding calibration={final}"
+    )
+
+
+def logistic_regression(known: NDArray[np.float64], truth: NDArray[np.float64]) -> Weights:
+    """Weights [E] that make the truth [n] likeliest given the evidence [n, E]; Newton's method."""
+    weights = np.zeros(known.shape[1])
+    for _ in range(30):
+        told = 1 / (1 + np.exp(-known @ weights))
+        curvature = (known * (told * (1 - told))[:, None]).T @ known + 0.01 * np.eye(len(weights))
+        weights -= np.linalg.solve(curvature, known.T @ (told - truth) + 0.01 * weights)
+    return weights
+
+
+def calibration_error(told: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
+    """Expected calibration error over ten bins (Guo et al. 2017)."""
+    bins = np.minimum((told * 10).astype(int), 9)
+    gaps = [abs(np.sum(told[bins == n] - truth[bins == n])) for n in range(10)]
+    return float(sum(gaps) / len(truth))
 
 
 def line(outcome: Outcome) -> str:

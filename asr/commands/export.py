@@ -97,12 +97,14 @@ def report(exported: Exported) -> list[str]:
     return lines
 
 
-def _setting(text: str) -> tuple[str, float]:
+def _setting(text: str) -> tuple[str, float | tuple[float, ...]]:
     key, _, value = text.partition("=")
     try:
+        if "," in value:
+            return key, tuple(map(float, value.split(",")))
         return key, int(value) if value.lstrip("-").isdecimal() else float(value)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=NUMBER") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=NUMBER or KEY=A,B,…") from None
 
 
 def _language(args: argparse.Namespace) -> LanguageSource | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from asr.decoding import DecodedWord
+from asr.decoding.confidence import confidence
 from asr.decoding.kernel import (
     ENTRY,
     HYPOTHESIS,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from asr.decoding.language import Language
-    from asr.decoding.reference import Search
+    from asr.decoding.reference import Committed, Search
 
 CUT_OFF = 8 * SCALE  # what a hypothesis pays at the end for a word that was not finished
 LIMIT = 2**31
@@ -339,12 +340,15 @@ class BeamDecoder:
             end = line[-1].end
         return tuple(line)
 
-    def _word(self, said: Any, end: int, share: int) -> DecodedWord:
+    def _word(self, said: Entry | Committed, end: int, share: int) -> DecodedWord:
         """A word in its place: not before the end of the one before, and one frame at least."""
         start = max(said.start, end)
-        return DecodedWord(
-            self._words[said.word], start, max(said.end, start + 1), confidence(said, share)
-        )
+        sure = self.confidence(said, share)
+        return DecodedWord(self._words[said.word], start, max(said.end, start + 1), sure)
+
+    def confidence(self, said: Entry | Committed, share: int) -> float:
+        """How surely a word was said; see `asr.decoding.confidence`."""
+        return confidence(said, share, self.settings.calibration)
 
 
 class _Arena:
@@ -355,18 +359,6 @@ class _Arena:
 
     def __getitem__(self, n: int) -> Entry:
         return Entry._make(ENTRY.unpack_from(self._packed, n * ENTRY.size))
-
-
-def confidence(said: Any, share: int) -> float:
-    """How surely a word was said, 0 … 1.
-
-    Args:
-        said: an `Entry` or `Committed`.
-        share: of probability that agreed, of 32768.
-    """
-    frames = max(1, said.end - said.start)
-    acoustic = min(0, said.cost - said.lm) / SCALE / frames
-    return share / ONE * math.exp(acoustic)
 
 
 def log_add_table() -> NDArray[np.int32]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from asr.errors import ConfigError
 
 MAX_BEAM = 10_000
+EVIDENCE = 6  # numbers that tell how surely a word was said
 LOWEST = 64.0  # a log-probability further from 0 is taken to be so far, in nats
 
 
@@ -25,6 +27,8 @@ class BeamSettings:
         priors: log prior of each unit [V]; may be empty where `prior_weight` is 0.
         gap: frames of 40 ms without a sound that end a word.
         horizon: frames after which a word is committed whatever the other hypotheses say.
+        calibration: what makes a probability of a word's evidence: one weight for each number of
+            `asr.decoding.confidence.evidence`; empty for none.
     """
 
     head: str = "phones"
@@ -37,6 +41,7 @@ class BeamSettings:
     priors: tuple[float, ...] = ()
     gap: int = 12
     horizon: int = 50
+    calibration: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         _demand(isinstance(self.head, str), "head is not a name")
@@ -59,8 +64,14 @@ class BeamSettings:
                 f"{name} is not a number of {low:g} … {high:g}",
             )
             object.__setattr__(self, name, float(value))
-        _demand(all(map(_number, self.priors)), "priors has something else than numbers")
-        object.__setattr__(self, "priors", tuple(map(float, self.priors)))
+        for name in ("priors", "calibration"):
+            numbers = tuple(getattr(self, name))
+            _demand(all(map(_number, numbers)), f"{name} has something else than numbers")
+            object.__setattr__(self, name, tuple(map(float, numbers)))
+        _demand(
+            len(self.calibration) in {0, EVIDENCE} and all(map(math.isfinite, self.calibration)),
+            f"calibration is not {EVIDENCE} numbers",
+        )
         _demand(all(-LOWEST <= p <= 0 for p in self.priors), "priors has numbers beyond -64 … 0")
 
 

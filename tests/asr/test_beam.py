@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from asr import ConfigError, StateError
 from asr.decoding import lexicon as lexicons
+from asr.decoding.confidence import confidence, evidence
 from asr.decoding.kernel import HYPOTHESIS, unpack_arena, unpack_hypotheses
-from asr.decoding.reference import SCALE
+from asr.decoding.reference import ONE, SCALE, Entry
 from asr.decoding.settings import BeamSettings
 from tests.asr.small_language import SmallLanguage, frames, language
 
@@ -346,12 +347,29 @@ def test_other_values_are_no_state(change: dict[str, Any]) -> None:
         {"threshold": float("nan")},
         {"lm_weight": "1"},
         {"priors": (1.0,)},
+        {"calibration": (1.0,)},
+        {"calibration": (float("inf"),) * 6},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     """They would be found out by worse words only."""
     with pytest.raises(ConfigError, match=rf"decoding\.{next(iter(wrong))}"):
         BeamSettings(**wrong)
+
+
+def test_confidence_is_what_the_calibration_makes_of_the_evidence() -> None:
+    """A probability: higher where more agreed, and where the sounds fitted better."""
+    good, bad = Entry(3, 0, 5, -1, -100, -50), Entry(3, 0, 5, -1, -9000, -50)
+    weights = (0.5, 1.0, 0.0, 0.0, 0.2, 0.0)
+    for given_weights in ((), weights):
+        surest = confidence(good, ONE, given_weights)
+        assert 1 >= surest > confidence(good, ONE // 2, given_weights) > 0
+        assert surest > confidence(bad, ONE, given_weights) > 0
+    known = evidence(good, ONE // 2)
+    assert known == (1.0, -50 / SCALE / 5, -50 / SCALE, -50 / SCALE, 0.0, 5.0)
+    expected = 1 / (1 + math.exp(-0.5 + 50 / SCALE / 5))
+    assert confidence(good, ONE // 2, weights) == pytest.approx(expected)
+    assert confidence(bad, 0, (0.0, 1e9, 0.0, 0.0, 0.0, 0.0)) == pytest.approx(0)
 
 
 def test_priors_must_be_those_of_the_units() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -29,15 +30,29 @@ def test_it_measures_what_the_recogniser_says(
         json.dumps({"id": "a", "audio": "a.wav", "text": "W1 W2 W3 W4", "speaker": "s"})
     )
     arguments = [str(tmp_path / "a.jsonl"), "--model", str(tmp_path / "model")]
-    beam_search.main([*arguments, "--sweep", "beam=2,40", "--sweep", "lm_weight=0.5"])
+    beam_search.main(
+        [*arguments, "--sweep", "beam=2,40", "--sweep", "lm_weight=0.5", "--calibrate"]
+    )
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("beam 2, lm_weight 0.5: WER ")
     assert lines[1].startswith("beam 40, lm_weight 0.5: WER ")
+    assert any(line.startswith("--decoding calibration=") for line in lines)
     figures = {row["figure"]: row for row in map(json.loads, lines[-2:])}
     said = asr.load(tmp_path / "model").transcribe(tmp_path / "a.wav").text
     wanted = metrics.count_errors("W1 W2 W3 W4", said).wer
     assert figures["beam_search.wer"]["value"] == pytest.approx(wanted)
     assert 0 < figures["beam_search.time"]["value"] < 1
+
+
+def test_the_calibration_finds_what_made_the_truth() -> None:
+    """Weights that did not fit would make numbers of confidence, but no confidence."""
+    random = np.random.default_rng(0)
+    known = np.column_stack([np.ones(20_000), random.standard_normal((20_000, 2))])
+    chance = 1 / (1 + np.exp(-known @ [0.5, 2.0, -1.0]))
+    truth = (random.random(20_000) < chance).astype(float)
+    assert beam_search.logistic_regression(known, truth) == pytest.approx([0.5, 2, -1], abs=0.1)
+    assert beam_search.calibration_error(chance, truth) < 0.01
+    assert beam_search.calibration_error(np.ones(20_000), truth) == pytest.approx(1 - truth.mean())
 
 
 @pytest.mark.parametrize("sweep", ["beams=2", "beam=wide", "head=x", "beam"])
