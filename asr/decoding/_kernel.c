@@ -16,7 +16,7 @@
 #define FLOOR (-(1 << 29)) /* of every score: what cannot be; far from overflow */
 #define ROOT 0
 #define NO_WORD (-1)
-#define MEMO_BITS 12
+#define MEMO_BITS 14
 #define MAX_UNITS 256
 
 typedef struct {

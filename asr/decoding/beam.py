@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from asr.decoding.language import Language
     from asr.decoding.reference import Committed, Search
 
+NEGLIGIBLE = 7 * SCALE  # a reading so far behind the best has a thousandth of its probability
 CUT_OFF = 8 * SCALE  # what a hypothesis pays at the end for a word that was not finished
 LIMIT = 2**31
 
@@ -208,7 +209,9 @@ class BeamDecoder:
         within 8 nats.
         """
         search = self.search(state)
-        readings = [(e, self._entries(search, e)) for e in self._endings(search)]
+        endings = self._endings(search)
+        likely = [e for e in endings if e.score >= endings[0].score - NEGLIGIBLE]
+        readings = [(e, self._entries(search, e)) for e in likely]
         shares = _shares(readings)
         return self._line(readings[0][1], state.end, shares)
 
