@@ -125,14 +125,14 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_any_number_of_jobs_gives_the_same_times(bundle: Path, tmp_path: Path) -> None:
     """More cores give them sooner, not others."""
-    rows = rows_in(tmp_path, "an eye", "cats", "be")
+    rows = rows_in(tmp_path, "an eye", "cats", "")
     load = functools.partial(load_aligner, str(bundle), "int8", None, ())
     done: list[int] = []
     one = align_rows(load, rows, progress=done.append)
     two = align_rows(load, rows, jobs=2)
     assert done == [1, 2, 3]
     assert (one.rows, one.aligned) == (two.rows, 3)
-    assert "phone_times" not in one.rows[0]
+    assert all("words" in row and "phone_times" not in row for row in one.rows)
     assert isinstance(load().units, Pieces)
 
 
