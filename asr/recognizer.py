@@ -149,15 +149,32 @@ class Recognizer:
         self._initial = acoustic.initial()
 
     def start(self, options: Options = DEFAULTS) -> State:
-        """The state of a stream before its first sample."""
-        return State(
-            self.bundle_id,
-            options,
-            np.zeros(0, np.float32),
-            self._initial,
-            self.decoder.start(),
-            codec=self.decoder,
-        )
+        """The state of a stream before its first sample.
+
+        Raises:
+            ConfigError: phrases are expected of a model without a language, or with a word that it
+                does not know.
+        """
+        codec = self._decoder_for(options)
+        silence = np.zeros(0, np.float32)
+        return State(self.bundle_id, options, silence, self._initial, codec.start(), codec=codec)
+
+    def expect(self, state: State, phrases: Iterable[str]) -> State:
+        """The state with other expected phrases from here on; none are none.
+
+        What is committed stays; a phrase that has begun to be recognised is weighed anew.
+
+        Raises:
+            ConfigError: the model has no language, or a word is not in it.
+            StateError: the stream belongs to another model.
+        """
+        self._open(state)
+        options = replace(state.options, phrases=tuple(phrases))
+        codec = self._decoder_for(options)
+        decoder = state.decoder
+        if codec is not state.codec:
+            decoder = codec.adopt(decoder, state.codec)  # type: ignore[attr-defined]  # both search
+        return replace(state, options=options, decoder=decoder, codec=codec)
 
     def step(self, state: State, samples: Array) -> tuple[State, list[Event]]:
         """Take in samples and tell what follows from them.
@@ -229,7 +246,7 @@ class Recognizer:
             StateError: the bytes are damaged, of another version or of another model.
         """
         return states_module.restore(
-            saved, self.bundle_id, self.decoder, self._initial, BLOCK_SUPPORT
+            saved, self.bundle_id, self._decoder_for, self._initial, BLOCK_SUPPORT
         )
 
     def stream(self, options: Options = DEFAULTS) -> Stream:
@@ -269,6 +286,16 @@ class Recognizer:
         rate, length = converter.rate, converter.received
         segments = tuple(at_rate(final, rate, length) for final in finals)
         return Transcript(segments, rate, length)
+
+    def _decoder_for(self, options: Options) -> Decoder:
+        """The decoder of a stream: one of its own if it expects phrases."""
+        if not options.phrases:
+            return self.decoder
+        from asr.decoding.beam import BeamDecoder
+
+        if not isinstance(self.decoder, BeamDecoder):
+            raise ConfigError("phrases: only a model with a language can expect them")
+        return self.decoder.boosted(options.phrases)
 
     def _open(self, state: State) -> Progress:
         if state.bundle_id != self.bundle_id:

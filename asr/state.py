@@ -20,11 +20,13 @@ from asr.errors import ConfigError, StateError
 from asr.transcript import Word
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from asr.acoustic import AcousticState, Array
     from asr.decoding import Decoder
 
 MAGIC = b"asr-state"
-VERSION = 1
+VERSION = 2
 _START = struct.Struct(f"<{len(MAGIC)}sBI")
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
 MIN_ENDPOINT_MS = 480  # a word is committed after that pause at the earliest
@@ -39,10 +41,13 @@ class Options:
     Attributes:
         endpoint_ms: the pause that ends a segment, 480 … 60000 ms.
         partials: whether `Partial` events are wanted.
+        phrases: what is likely to be said: words that the model knows, in lower case, with single
+            spaces. Only a model with a language can expect them.
     """
 
     endpoint_ms: int = 800
     partials: bool = True
+    phrases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if type(self.endpoint_ms) is not int or not (
@@ -54,6 +59,8 @@ class Options:
             )
         if type(self.partials) is not bool:
             raise ConfigError(f"partials is {self.partials!r}; it must be true or false")
+        if type(self.phrases) is not tuple or not all(type(p) is str for p in self.phrases):
+            raise ConfigError(f"phrases is {self.phrases!r}; it must be a tuple of texts")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +107,7 @@ class State:
         words = [[w.text, w.start, w.end, w.confidence] for w in self.words]
         head = {
             "bundle": self.bundle_id,
-            "options": [self.options.endpoint_ms, self.options.partials],
+            "options": [self.options.endpoint_ms, self.options.partials, self.options.phrases],
             "counters": {name: getattr(self, name) for name in _COUNTERS},
             "finished": self.finished,
             "shown": self.shown,
@@ -115,14 +122,18 @@ class State:
 
 
 def restore(
-    saved: bytes, bundle_id: str, codec: Decoder, initial: AcousticState, waiting_limit: int
+    saved: bytes,
+    bundle_id: str,
+    decoder_for: Callable[[Options], Decoder],
+    initial: AcousticState,
+    waiting_limit: int,
 ) -> State:
     """The state that `State.dump` wrote.
 
     Args:
         saved: those bytes.
         bundle_id: the model that is to go on.
-        codec: its decoder.
+        decoder_for: its decoder for a listener.
         initial: a state of its network, for the shapes.
         waiting_limit: waiting samples are fewer than this.
 
@@ -137,11 +148,13 @@ def restore(
         )
     try:
         waiting, *acoustic = _arrays(head["shapes"], data)
-        endpoint_ms, partials = head["options"]
+        endpoint_ms, partials, phrases = head["options"]
+        options = Options(endpoint_ms, partials, tuple(phrases))
+        codec = decoder_for(options)
         stable, tentative = head["shown"]
         state = State(
             bundle_id=bundle_id,
-            options=Options(endpoint_ms, partials),
+            options=options,
             waiting=waiting,
             acoustic=tuple(acoustic),
             decoder=codec.restore(head["decoder"]),

@@ -47,8 +47,9 @@ typedef struct {
 } Memo;
 
 enum { PHONE, FIRST_CHILD, FIRST_WORD, WORDS, LOOK, LOG_ADD, SHARES, PARAMETERS,
-       P1, B1, FIRST2, WORDS2, P2, B2, FIRST3, WORDS3, P3, BOOKS, TABLES };
-enum { BEAM, THRESHOLD, GAP, HORIZON, LM_WEIGHT, BONUS, HOMOPHONES, UNITS, N_PARAMETERS };
+       P1, B1, FIRST2, WORDS2, P2, B2, FIRST3, WORDS3, P3, BOOKS,
+       FIRST_EDGE, EDGE_WORD, EDGE_NEXT, FAIL, PAID, OWED, TABLES };
+enum { BEAM, THRESHOLD, GAP, HORIZON, LM_WEIGHT, BONUS, HOMOPHONES, UNITS, LM_BITS, REWARD, N_PARAMETERS };
 
 typedef struct {
     /* tables */
@@ -60,6 +61,8 @@ typedef struct {
     const uint32_t *first2, *first3;
     const uint8_t *words2, *p2, *b2, *words3, *p3;
     uint32_t vocabulary;
+    const uint32_t *first_edge, *edge_word, *edge_next, *fail;
+    const int32_t *paid, *owed;
     /* scratch */
     Memo *memo;
     Hypothesis *hypotheses, *next;
@@ -111,19 +114,43 @@ static int32_t lm_score(const Search *s, uint32_t state, uint32_t word, uint32_t
     return back_off + (two >= 0 ? s->book_p2[s->p2[two]] : s->b1[last] + s->p1[word]);
 }
 
-/* The same, weighted, and remembered: hypotheses ask the same thing frame after frame. */
+/* What a word is paid behind a state of the phrases' automaton, and the state after it. */
+static int32_t pay(const Search *s, uint32_t *state, uint32_t word)
+{
+    uint32_t at = *state, following = 0;
+    for (;;) {
+        uint32_t edge = s->first_edge[at], end = s->first_edge[at + 1];
+        while (edge < end && s->edge_word[edge] != word) edge++;
+        if (edge < end) {
+            following = s->edge_next[edge];
+            break;
+        }
+        if (at == 0) break;
+        at = s->fail[at];
+    }
+    int further = following && at == *state;
+    int32_t paid = s->paid[following] - (further ? s->paid : s->owed)[*state];
+    *state = following;
+    return paid;
+}
+
+/* The score of the language model, weighted, and of the phrases. The former is remembered:
+ * hypotheses ask the same thing frame after frame. */
 static int32_t weighted_lm(Search *s, uint32_t state, uint32_t word, uint32_t *next)
 {
-    uint32_t hash = state * 0x9E3779B1u ^ word * 0x85EBCA6Bu;
+    uint32_t phrases = state >> s->parameters[LM_BITS];
+    uint32_t lm = state & ((1u << s->parameters[LM_BITS]) - 1);
+    uint32_t hash = lm * 0x9E3779B1u ^ word * 0x85EBCA6Bu;
     Memo *memo = s->memo + (hash >> (32 - MEMO_BITS));
-    if (memo->state != state + 1 || memo->word != word) {
-        int64_t score = lm_score(s, state, word, &memo->next);
-        memo->state = state + 1;
+    if (memo->state != lm + 1 || memo->word != word) {
+        int64_t score = lm_score(s, lm, word, &memo->next);
+        memo->state = lm + 1;
         memo->word = word;
         memo->score = (int32_t)((score * s->parameters[LM_WEIGHT]) >> 10);
     }
-    *next = memo->next;
-    return memo->score;
+    int32_t paid = s->parameters[REWARD] ? pay(s, &phrases, word) : 0;
+    *next = memo->next | phrases << s->parameters[LM_BITS];
+    return memo->score + paid;
 }
 
 /* ---- arithmetic and order ------------------------------------------------------------------ */
@@ -266,7 +293,7 @@ static void extend(Search *s, const int32_t *x)
         }
         uint32_t word = s->first_word[h->node], end = s->first_word[h->node + 1];
         if (word == end || n_roots == 0) continue;
-        if ((int64_t)total + p[BONUS] - look + gains[0] < (int64_t)s->best - p[THRESHOLD]) continue;
+        if ((int64_t)total + p[BONUS] + p[REWARD] - look + gains[0] < (int64_t)s->best - p[THRESHOLD]) continue;
         way.start = s->frame;
         for (; word < end; word++) {
             uint32_t next;
@@ -602,6 +629,12 @@ static void take_tables(Search *s, const Py_buffer *t)
     s->book_p2 = t[BOOKS].buf;
     s->book_b2 = s->book_p2 + 256;
     s->book_p3 = s->book_p2 + 512;
+    s->first_edge = t[FIRST_EDGE].buf;
+    s->edge_word = t[EDGE_WORD].buf;
+    s->edge_next = t[EDGE_NEXT].buf;
+    s->fail = t[FAIL].buf;
+    s->paid = t[PAID].buf;
+    s->owed = t[OWED].buf;
 }
 
 /* Take in all frames; NULL, or what is wrong with the arguments. */

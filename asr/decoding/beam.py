@@ -9,6 +9,7 @@ Sizes: T frames of 40 ms, V units with the blank at 0.
 from __future__ import annotations
 
 import binascii
+import copy
 import math
 from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from asr.decoding import DecodedWord
+from asr.decoding.boost import automaton
 from asr.decoding.confidence import confidence
 from asr.decoding.kernel import (
     ENTRY,
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from asr.decoding.reference import Committed, Search
 
 NEGLIGIBLE = 7 * SCALE  # a reading so far behind the best has a thousandth of its probability
+FREQUENT = 6 * SCALE  # a word with a unigram probability above e^-6 needs no help to be found
 CUT_OFF = 8 * SCALE  # what a hypothesis pays at the end for a word that was not finished
 LIMIT = 2**31
 
@@ -99,6 +102,7 @@ class BeamDecoder:
         head: the head that it reads.
         settings: width and weights.
         units: V.
+        tables: what is searched.
         engine: what takes the frames in.
         ahead: what is known of the words below each node.
     """
@@ -138,28 +142,114 @@ class BeamDecoder:
             bonus=round(settings.word_bonus * SCALE),
             homophones=lexicon.homophones,
             units=units,
+            lm_bits=(lm.words + lm.bigrams).bit_length(),
+            reward=0,
         )
-        ahead = look_ahead(lexicon, lm.unigram_prob)
-        self.ahead = ahead
+        self._language = language
+        self._make_engine = make_engine
+        self.ahead = look_ahead(lexicon, lm.unigram_prob)
         tables = Tables(
             parameters,
             lexicon.phone,
             lexicon.first_child,
             lexicon.first_word,
             lexicon.words,
-            (ahead.score.astype(np.int64) * parameters.lm_weight >> 10).astype(np.int32),
+            (self.ahead.score.astype(np.int64) * parameters.lm_weight >> 10).astype(np.int32),
             log_add_table(),
             share_table(),
             lm,
+            automaton([], {}, 0),
         )
-        self._parameters = parameters
-        self._nodes = len(lexicon.phone)
-        self._lm_states = lm.words + lm.bigrams
-        self.engine = make_engine(tables)
-        self._python = PythonEngine(tables)  # for what is asked seldom
+        self._use(tables)
         self._offset = _offset(settings, units)
         start = Hypothesis(ROOT, lm.start, 0, FLOOR, -1, 0, 0, 0)
         self._start = BeamState(0, 0, 0, pack(HYPOTHESIS, [start]), b"")
+
+    def boosted(self, phrases: Sequence[str], reward: float = 3.0) -> BeamDecoder:
+        """A decoder that expects phrases; this one stays as it is.
+
+        A word of a phrase is paid what its unigram probability is below e^-6, but `reward` at most;
+        the last word is paid the whole reward. What was paid for the beginning of a phrase is taken
+        back where it breaks off.
+
+        Args:
+            phrases: words of the lexicon in lower case, with single spaces.
+            reward: in nats.
+
+        Returns:
+            A decoder whose states are its own: they know where in a phrase a hypothesis is.
+
+        Raises:
+            ConfigError: a word is not in the lexicon, or there are too many phrases.
+        """
+        lexicon, lm, words = self._language
+        tables = self.tables
+        wanted = {word for phrase in phrases for word in phrase.split()}
+        number = {word: n for n, word in enumerate(words) if word in wanted}
+        known = set(lexicon.words[np.isin(lexicon.words, list(number.values()))].tolist())
+        for word in sorted(wanted):
+            if number.get(word) not in known:
+                raise ConfigError(f"phrases: the lexicon does not say how {word!r} sounds")
+        whole = round(reward * SCALE)
+        rewards = {
+            word: min(whole, max(0, -FREQUENT - int(lm.unigram_prob[word]))) for word in known
+        }
+        numbers = [[number[word] for word in phrase.split()] for phrase in phrases]
+        boost = automaton(numbers, rewards, whole)
+        most = 1 << (31 - tables.parameters.lm_bits)
+        if len(boost.fail) > most:
+            raise ConfigError(f"phrases: {len(boost.fail)} words in all; at most {most - 1}")
+        look = np.array(tables.look)
+        for word, paid in rewards.items():
+            score = (int(lm.unigram_prob[word]) * tables.parameters.lm_weight >> 10) + paid
+            path = lexicon.path(word)
+            look[path] = np.maximum(look[path], score)
+        made = copy.copy(self)
+        parameters = tables.parameters._replace(reward=whole)
+        made._use(tables._replace(parameters=parameters, look=look, boost=boost))  # noqa: SLF001
+        return made
+
+    def adopt(self, state: BeamState, before: BeamDecoder) -> BeamState:
+        """A state of another decoder of the same language, made one of this.
+
+        Hypotheses forget where in a phrase they are; what was paid for a phrase that is not
+        complete is taken back.
+
+        Args:
+            state: of `before`.
+            before: this decoder or one that expects other phrases.
+        """
+        bits, boost = self._parameters.lm_bits, before.tables.boost  # its own kind
+        old, new = before.tables.look, self.tables.look
+        search = before.search(state)
+        found: dict[tuple[int, int], tuple[int, Hypothesis]] = {}
+        for h in search.hypotheses:
+            shift = int(new[h.node]) - int(old[h.node]) - int(boost.owed[h.lm >> bits])
+            blank, sound = max(FLOOR, h.blank + shift), max(FLOOR, h.sound + shift)
+            moved = h._replace(lm=h.lm & ((1 << bits) - 1), blank=blank, sound=sound)
+            best = search.total(moved)
+            if other := found.get((moved.node, moved.lm)):
+                blank, sound = (
+                    search.add(a, b) for a, b in ((other[1].blank, blank), (other[1].sound, sound))
+                )
+                kept = max((best, moved), other, key=lambda one: one[0])
+                best, moved = kept[0], kept[1]._replace(blank=blank, sound=sound)
+            found[moved.node, moved.lm] = best, moved
+        hypotheses = sorted(
+            (h for _, h in found.values()), key=lambda h: (-search.total(h), h.node, h.lm)
+        )
+        top = search.total(hypotheses[0])
+        relative = [
+            h._replace(blank=max(FLOOR, h.blank - top), sound=max(FLOOR, h.sound - top))
+            for h in hypotheses
+        ]
+        return state._replace(score=state.score + top, hypotheses=pack(HYPOTHESIS, relative))
+
+    def _use(self, tables: Tables) -> None:
+        self.tables = tables
+        self._parameters = tables.parameters
+        self.engine = self._make_engine(tables)
+        self._python = PythonEngine(tables)  # for what is asked seldom
 
     def start(self) -> BeamState:
         """The state before the first frame."""
@@ -295,9 +385,12 @@ class BeamDecoder:
         )
 
     def _possible_hypothesis(self, h: Hypothesis, entries: int, frame: int) -> bool:
+        lm, bits = self.tables.lm, self._parameters.lm_bits
         return (
-            0 <= h.node < self._nodes
-            and 0 <= h.lm < self._lm_states
+            0 <= h.node < len(self._language.lexicon.phone)
+            and 0 <= h.lm < LIMIT
+            and h.lm & ((1 << bits) - 1) < lm.words + lm.bigrams
+            and h.lm >> bits < len(self.tables.boost.fail)
             and FLOOR <= h.blank <= SCALE
             and FLOOR <= h.sound <= SCALE
             and -1 <= h.history < entries
@@ -309,28 +402,25 @@ class BeamDecoder:
     def _endings(self, search: Search) -> list[Ending]:
         """All ways to end, best first; at equal scores that of the better hypothesis."""
         endings = []
+        bits, boost = self._parameters.lm_bits, self.tables.boost
         for n, h in enumerate(search.hypotheses):
             total = search.total(h)
-            if h.node == ROOT:
-                endings.append(Ending(total, n, -1, 0, 0))
-                continue
             words = search.words_at(h.node)
             for word in words:
-                word_lm, _, gain = search.leave(h, word)
-                endings.append(Ending(total + gain, n, word, gain, word_lm))
+                word_lm, lm, gain = search.leave(h, word)
+                score = total + gain - int(boost.owed[lm >> bits])
+                endings.append(Ending(score, n, word, gain, word_lm))
             if not words:
-                paid = self._python_look(h.node)
-                endings.append(Ending(total - paid - CUT_OFF, n, -1, 0, 0))
+                left = 0 if h.node == ROOT else int(self.tables.look[h.node]) + CUT_OFF
+                score = total - left - int(boost.owed[h.lm >> bits])
+                endings.append(Ending(score, n, -1, 0, 0))
         return sorted(endings, key=lambda ending: -ending.score)
-
-    def _python_look(self, node: int) -> int:
-        return int(self.ahead.score[node]) * self._parameters.lm_weight >> 10
 
     def _entries(self, search: Search, ending: Ending) -> list[Entry]:
         h = search.hypotheses[ending.hypothesis]
         entries = history(search.arena, h.history)
         if ending.word >= 0:
-            cost = ending.score - h.mark
+            cost = search.total(h) + ending.gain - h.mark
             entries.append(Entry(ending.word, h.start, h.end, -1, cost, ending.word_lm))
         return entries
 

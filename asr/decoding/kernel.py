@@ -87,7 +87,7 @@ class PythonEngine:
 
     def __init__(self, tables: Tables) -> None:
         # Views give Python's own numbers, twice as fast as NumPy's and without copying the tables.
-        names = tables._fields[1:-1]
+        names = tables._fields[1:-2]
         arrays: dict[str, Any] = {
             name: np.ascontiguousarray(getattr(tables, name)).data for name in names
         }
@@ -133,6 +133,7 @@ class CompiledEngine:
             np.ascontiguousarray(lm.first_trigram, np.uint32),
             *map(np.ascontiguousarray, (lm.trigram_word, lm.trigram_prob)),
             np.ascontiguousarray(books, np.int32),
+            *(getattr(tables.boost, name) for name in type(tables.boost).__slots__),
         )
         self._scratch_bytes = native.scratch_bytes(parameters, MOST_FRAMES)
         self._scratches: list[bytearray] = []  # one for each thread that ever was in the kernel

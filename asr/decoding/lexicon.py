@@ -67,6 +67,18 @@ class Lexicon:
         """The most words at one node."""
         return int(_counts(self.first_word).max())
 
+    def path(self, word: int) -> list[int]:
+        """The nodes below the root on the way to a word, in all its pronunciations."""
+        places = np.flatnonzero(self.words == word)
+        nodes = (np.searchsorted(self.first_word, places, "right") - 1).tolist()
+        found: list[int] = []
+        for node in nodes:
+            at = node
+            while at:
+                found.append(at)
+                at = int(np.searchsorted(self.first_child, at, "right")) - 1
+        return found
+
     def demand(self, units: Sequence[str], words: Sequence[str]) -> None:
         """Refuse to be used with other units or words than it was made for.
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from asr.decoding.boost import Boost
     from asr.decoding.ngram import NGram
 
     Numbers = Sequence[int] | NDArray[Any]  # whole ones
@@ -61,6 +62,9 @@ class Parameters(NamedTuple):
         bonus: for every word, in 1/1024 nat.
         homophones: the most words at one node.
         units: V.
+        lm_bits: of a hypothesis' state of the language model; the bits above are the state of the
+            phrases' automaton.
+        reward: for every word of an expected phrase, in 1/1024 nat; 0 without phrases.
     """
 
     beam: int
@@ -71,6 +75,8 @@ class Parameters(NamedTuple):
     bonus: int
     homophones: int
     units: int
+    lm_bits: int
+    reward: int
 
 
 class Hypothesis(NamedTuple):
@@ -78,7 +84,7 @@ class Hypothesis(NamedTuple):
 
     Attributes:
         node: of the lexicon tree.
-        lm: state of the language model, without the open word.
+        lm: state of the language model and of the phrases, without the open word.
         blank: score of its alignments that end in a blank.
         sound: of those that end in its last phone.
         history: index of its last complete word, -1 if all words before are committed.
@@ -145,6 +151,7 @@ class Tables(NamedTuple):
     log_add: Numbers
     shares: Numbers
     lm: NGram
+    boost: Boost
 
 
 class _Candidate:
@@ -249,13 +256,16 @@ class Search:
         """What it costs a hypothesis to end a word at its node.
 
         Returns:
-            The weighted score of the language model, the state behind the word, and what the
-            hypothesis' score gains (mostly negative).
+            The weighted score of the language model (and phrases), the state behind the word, and
+            what the hypothesis' score gains (mostly negative).
         """
         found = self._memo.get((h.lm, word))
         if found is None:
-            score, after = self._t.lm.score(h.lm, word)
-            found = (score * self._p.lm_weight) >> 10, after
+            bits = self._p.lm_bits
+            phrases, lm = h.lm >> bits, h.lm & ((1 << bits) - 1)
+            score, after = self._t.lm.score(lm, word)
+            phrases, paid = self._t.boost.step(phrases, word) if self._p.reward else (0, 0)
+            found = ((score * self._p.lm_weight) >> 10) + paid, after | phrases << bits
             if len(self._memo) >= MEMO_SIZE:
                 self._memo.clear()
             self._memo[h.lm, word] = found
@@ -268,9 +278,9 @@ class Search:
 
     def total(self, h: Hypothesis) -> int:
         """Score of all alignments of a hypothesis."""
-        return self._add(h.blank, h.sound)
+        return self.add(h.blank, h.sound)
 
-    def _add(self, a: int, b: int) -> int:
+    def add(self, a: int, b: int) -> int:
         """Logarithm of the sum of two probabilities."""
         more, gap = (a, a - b) if a > b else (b, b - a)
         table = self._t.log_add
@@ -283,9 +293,9 @@ class Search:
             blank = max(FLOOR, self.total(h) + x[0])
             sound = FLOOR if h.node == ROOT else max(FLOOR, h.sound + x[self._t.phone[h.node]])
             c = _Candidate(h.node, h.lm, blank, sound, _Way(i, NO_WORD, 0, h.start, h.mark))
-            c.best = self._add(blank, sound)
+            c.best = self.add(blank, sound)
             candidates[h.node, h.lm] = c
-        return _Front(candidates, self._p, self._add)
+        return _Front(candidates, self._p, self.add)
 
     def _extend(self, x: Sequence[int], front: _Front) -> list[_Candidate]:
         """Step 2: go on to other phones and words."""
@@ -301,7 +311,7 @@ class Search:
                 before = h.blank if phone[node] == last else total
                 front.enter(node, h.lm, before + x[phone[node]] + look[node] - paid, way)
             # No score of a language model is above 0, so this is as good as the next word can be.
-            if not front.refuses(total + self._p.bonus - paid + roots[0][0]):
+            if not front.refuses(total + self._p.bonus + self._p.reward - paid + roots[0][0]):
                 self._begin_words(i, roots, front)
         return list(front.candidates.values())
 
@@ -321,7 +331,7 @@ class Search:
     def _select(self, candidates: list[_Candidate]) -> None:
         """Step 3: the survivors, best first, with their histories."""
         for c in candidates:
-            c.best = self._add(c.blank, c.sound)
+            c.best = self.add(c.blank, c.sound)
         least = max(c.best for c in candidates) - self._p.threshold
         kept = [c for c in candidates if c.best >= least]
         kept.sort(key=lambda c: (-c.best, c.node, c.lm))
@@ -364,7 +374,7 @@ class Search:
                 word_lm, lm, gain = self.leave(h, word)
                 score = max(FLOOR, total + gain)
                 old = kept[place[lm]] if lm in place else None
-                blank = score if old is None else self._add(old.blank, score)
+                blank = score if old is None else self.add(old.blank, score)
                 sound = FLOOR if old is None else old.sound
                 if old is not None and score <= best[place[lm]]:
                     kept[place[lm]] = old._replace(blank=blank)
