@@ -78,6 +78,8 @@ def load(
         np.array(about.features.mean, np.float32), np.array(about.features.deviation, np.float32)
     )
     chosen, identity = _decoder(found, decoder)
+    if precision != "int8":  # another arithmetic does not go on identically from a saved state
+        identity = _hash(f"{identity} {precision}")
     return Recognizer(acoustic, chosen, normalisation, bundle_id=identity, name=about.name)
 
 

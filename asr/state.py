@@ -144,7 +144,7 @@ def restore(
     if head.get("bundle") != bundle_id:
         raise StateError(
             f"the saved state belongs to model {str(head.get('bundle'))[:12]}…, not to "
-            f"{bundle_id[:12]}…: restore it with the model that it was made by"
+            f"{bundle_id[:12]}…: restore it with the model, precision and decoder that made it"
         )
     try:
         waiting, *acoustic = _arrays(head["shapes"], data)

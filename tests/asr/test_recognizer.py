@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 import asr
+from asr import bundle
 from asr.decoding.greedy import GreedyDecoder
 from asr.errors import AudioError, ConfigError, StateError
 from asr.features import log_mel
@@ -302,3 +303,14 @@ class Nothing:
     ) -> tuple[dict[str, Array], list[AcousticState]]:
         """Blank."""
         return {"pieces": self.rows[: len(features)]}, states
+
+
+def test_a_state_does_not_go_on_in_another_precision(tmp_path: Path) -> None:
+    """It would not go on identically, which is all that a saved state promises."""
+    write_bundle(tmp_path, "gru")
+    small, exact = (asr.load(tmp_path, precision=form) for form in ("int8", "float32"))
+    assert small.bundle_id == bundle.read(tmp_path).id
+    saved = small.start().dump()
+    assert small.restore(saved).bundle_id == small.bundle_id
+    with pytest.raises(StateError, match="model"):
+        exact.restore(saved)
