@@ -177,8 +177,9 @@ class NGram:
         """What would send a search out of the arrays is refused when the model is opened."""
         if firsts[0] != 0 or firsts[-1] != number or np.any(firsts[1:] < firsts[:-1]):
             raise self._damaged("its contexts are out of order")
-        wide = words.astype(np.uint32)
-        if number and int((wide[:, 0] | wide[:, 1] << 8 | wide[:, 2] << 16).max()) >= self.words:
+        # only ids with the highest possible first byte can be too large: few rows to put together
+        top = words[words[:, 2] >= self.words >> 16].astype(np.uint32)
+        if (top[:, 0] | top[:, 1] << 8 | top[:, 2] << 16).max(initial=0) >= self.words:
             raise self._damaged("it has n-grams of words beyond its vocabulary")
 
     def _damaged(self, why: str) -> BundleError:
