@@ -7,6 +7,8 @@
  * Nothing is allocated while frames are taken in: all work is done in a scratch area that the
  * caller owns, whose layout `lay_out` computes. The interpreter lock is released meanwhile. What
  * is read (tables, frames, state) was checked by the caller when it was opened; see kernel.py.
+ *
+ * One long file on purpose: it is one compilation unit, and its functions are inlined into each other.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>

@@ -43,6 +43,7 @@ from asr.decoding.reference import (
     history,
 )
 from asr.decoding.settings import LOWEST, BeamSettings
+from asr.decoding.tables import frame_offset, log_add_table, share_table
 from asr.errors import ConfigError, StateError
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class BeamDecoder:
             automaton([], {}, 0),
         )
         self._use(tables)
-        self._offset = _offset(settings, units)
+        self._offset = frame_offset(settings, units)
         start = Hypothesis(ROOT, lm.start, 0, FLOOR, -1, 0, 0, 0)
         self._start = BeamState(0, 0, 0, pack(HYPOTHESIS, [start]), b"")
 
@@ -452,34 +453,6 @@ class _Arena:
 
     def __getitem__(self, n: int) -> Entry:
         return Entry._make(ENTRY.unpack_from(self._packed, n * ENTRY.size))
-
-
-def log_add_table() -> NDArray[np.int32]:
-    """What a sum of probabilities adds to the logarithm of the larger, by their distance.
-
-    Entry d is round(1024 ln(1 + exp(-d / 1024))); the table ends where that is 0, so one addition
-    is off by half a unit at most.
-    """
-    return _until_zero(SCALE * np.log1p(np.exp(-np.arange(16 * SCALE) / SCALE)))
-
-
-def share_table() -> NDArray[np.int32]:
-    """Entry d is round(32768 exp(-d / 1024)), as far as that is not 0."""
-    return _until_zero(ONE * np.exp(-np.arange(16 * SCALE) / SCALE))
-
-
-def _until_zero(falling: NDArray[np.float64]) -> NDArray[np.int32]:
-    table: NDArray[np.int32] = np.rint(falling).astype(np.int32)
-    return table[: int(np.argmin(table > 0))]
-
-
-def _offset(settings: BeamSettings, units: int) -> NDArray[np.int32]:
-    """What is added to every frame's scores [V]: priors and the blank's bonus."""
-    offset = np.zeros(units)
-    if settings.prior_weight:
-        offset -= settings.prior_weight * np.array(settings.priors)
-    offset[0] += settings.blank_bonus
-    return np.rint(offset * SCALE).astype(np.int32)
 
 
 def _shares(readings: Sequence[tuple[Ending, Sequence[Entry]]]) -> list[int]:
