@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     Counts = NDArray[np.uint32]
     Say = Callable[[str], None]
 
-# Of working memory, sorting and smoothing included: at 48, 253 million words with 2 GB had a peak of
-# 2.17 GB, pages of mapped files not counted (those the system can take back).
+# Of working memory, sorting and smoothing included: at 48, 253 million words with 2 GB had a
+# peak of 2.17 GB, pages of mapped files not counted (those the system can take back).
 BYTES_PER_KEY = 56
 
 
