@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from asr import demo
 from asr.commands import recognition
+from asr.decoding.greedy import GreedyDecoder
 from asr.manifest import Utterance, read_utterances
 from benchmarks.figure import RESULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from asr.recognizer import Recognizer
 
 
 def parser(benchmark: str, description: str, *, data: bool = True) -> argparse.ArgumentParser:
@@ -62,6 +65,11 @@ def data_name(args: argparse.Namespace) -> str:
 def loader(args: argparse.Namespace) -> Callable[[], Any]:
     """What makes the recogniser that was asked for, with one thread; can be pickled."""
     return functools.partial(recognition.load, args.model, args.precision, args.decoder)
+
+
+def decoding(recognizer: Recognizer) -> str:
+    """How a recogniser finds words, for titles: `greedy` or `beam`."""
+    return "greedy" if isinstance(recognizer.decoder, GreedyDecoder) else "beam"
 
 
 @contextmanager

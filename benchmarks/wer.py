@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+MANNERS = {
+    "beam": "with lexicon and language model",
+    "greedy": "spelled greedily, no language model",
+}
+
+
 def main(arguments: Sequence[str]) -> int:
     """Measure, print, record; 1 if the target was missed or a recording could not be read."""
     parser = inputs.parser("wer", str(__doc__))
@@ -25,16 +31,18 @@ def main(arguments: Sequence[str]) -> int:
     found = evaluate(load, recordings, Settings(), jobs=args.jobs)
     texts = hashlib.sha256("\n".join(f"{u.id} {u.text}" for u in recordings).encode())
     interval, wer = found.interval(), found.counts.wer
+    recognizer = load()
+    decoding = inputs.decoding(recognizer)
     details = found.summary() | {
         "data": inputs.data_name(args),
         "data_sha256": texts.hexdigest()[:12],
-        "model": load().name,
-        "model_id": load().bundle_id[:12],
+        "model": recognizer.name,
+        "model_id": recognizer.bundle_id[:12],
         "spread": "95 % interval" if interval else "none",
     }
     figure = Figure(
-        f"wer.{inputs.data_name(args)}.{args.precision}",
-        f"Word error rate, {inputs.data_name(args)}, {args.precision}, greedy",
+        f"wer.{inputs.data_name(args)}.{args.precision}.{decoding}",
+        f"Word error rate, {inputs.data_name(args)}, {args.precision}, {MANNERS[decoding]}",
         wer,
         "fraction",
         1,
