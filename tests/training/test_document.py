@@ -6,6 +6,7 @@ import argparse
 import re
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -13,6 +14,9 @@ from asr.commands import export, train
 from tests.training.miniature import ROOT
 from training.journal import Files
 from training.recipe import read_recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TEXT = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    (.+)$", TEXT, re.MULTILINE)
@@ -36,10 +40,11 @@ def test_every_training_command_is_one(line: str) -> None:
 
 def test_torchrun_takes_its_command() -> None:
     """Its parser would read `--run` as an abbreviation of its own options."""
-    from torch.distributed.run import parse_args
+    from torch.distributed import run
 
+    parse = cast("Callable[[list[str]], argparse.Namespace]", run.parse_args)
     (line,) = (line for line in COMMANDS if line.startswith("torchrun"))
-    args = parse_args(shlex.split(line)[1:])
+    args = parse(shlex.split(line)[1:])
     assert "--run" in line
     assert (args.module, args.training_script) == (True, "asr")
     assert parsed(train, args.training_script_args[1:]).run == Path("runs/together")
