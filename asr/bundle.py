@@ -179,6 +179,8 @@ def find(name_or_path: str | os.PathLike[str] | None = None) -> Path:
     for folder in (SHIPPED / wanted, Path(wanted)):
         if (folder / HEADER).is_file():
             return folder
+    if wanted.endswith(".pt"):
+        raise BundleError(f"{wanted}: a checkpoint is no bundle; make one of it with asr export")
     shipped = sorted(path.parent.name for path in SHIPPED.glob(f"*/{HEADER}"))
     raise BundleError(
         f"{wanted}: no folder with a {HEADER} and no shipped model "

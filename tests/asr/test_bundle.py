@@ -188,6 +188,8 @@ def test_a_bundle_is_found_by_path_and_an_unknown_one_told(folder: Path) -> None
     assert bundle.find(str(folder)) == folder
     with pytest.raises(BundleError, match="no shipped model"):
         bundle.find("klingon")
+    with pytest.raises(BundleError, match="asr export"):
+        bundle.find("runs/english/best.pt")
 
 
 values = st.recursive(
