@@ -55,6 +55,10 @@ class Conversion:
         self._state, converted = resampling.step(self._state, samples)
         return converted
 
+    def preview(self) -> Samples:
+        """What `finish` would give now. Nothing changes."""
+        return resampling.finish(self._state)[1]
+
     def finish(self) -> Samples:
         """The last samples at 16 kHz; afterwards no more can be fed."""
         self._state, rest = resampling.finish(self._state)

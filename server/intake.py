@@ -6,17 +6,16 @@ The state of one session's audio between socket and recogniser. Used by one thre
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asr import audio, resampling
-from asr.recognizer import at_rate
-from asr.transcript import Event, Partial
+from asr.live import Conversion
 
 if TYPE_CHECKING:
+    from asr.transcript import Event
     from server.dialogue import AudioFormat
 
 Samples = NDArray[np.float32]
@@ -37,18 +36,18 @@ class Intake:
 
     def __init__(self, audio_format: AudioFormat) -> None:
         self.format = audio_format
-        self._resampler = resampling.start(audio_format.sample_rate)
+        self._conversion = Conversion(audio_format.sample_rate)
         self._arrivals: deque[tuple[int, float]] = deque()  # (position after a piece, its arrival)
 
     @property
     def position(self) -> int:
         """Input samples taken in so far."""
-        return self._resampler.received
+        return self._conversion.received
 
     @property
     def repaired(self) -> int:
         """Input samples that were not finite and were taken as 0."""
-        return self._resampler.replaced
+        return self._conversion.replaced
 
     def take(self, pieces: list[tuple[bytes | memoryview, float]]) -> Samples:
         """Decode pieces of audio.
@@ -65,28 +64,21 @@ class Intake:
             end += len(data) // self.format.frame_bytes
             self._log(end, arrived)
         joined = b"".join(data for data, _ in pieces)
-        decoded = _DECODERS[self.format.encoding](joined)
-        self._resampler, samples = resampling.step(self._resampler, decoded)
-        return samples
+        return self._conversion.feed(_DECODERS[self.format.encoding](joined))
 
     def preview(self) -> Samples:
         """The samples at 16 kHz that `end` would give now. Nothing changes."""
-        return resampling.finish(self._resampler)[1]
+        return self._conversion.preview()
 
     def end(self) -> Samples:
         """The last samples at 16 kHz, which waited for what would follow; after this, no `take`."""
-        self._resampler, samples = resampling.finish(self._resampler)
-        return samples
+        return self._conversion.finish()
 
     def at_input_rate(self, event: Event) -> Event:
         """The event with its times in input samples, none beyond the input."""
-        rate = self.format.sample_rate
-        if rate == resampling.SAMPLE_RATE:
+        if self.format.sample_rate == resampling.SAMPLE_RATE:
             return event
-        if isinstance(event, Partial):
-            position = resampling.input_position(event.position, rate, self.position)
-            return replace(event, position=position)
-        return at_rate(event, rate, self.position)
+        return self._conversion.at_input(event)
 
     def arrival(self, position: int) -> float:
         """When the last input sample arrived that the samples at 16 kHz before `position` rest on.
