@@ -1,6 +1,6 @@
 """The server: one port, its sessions, and an orderly end.
 
-`GET /healthz` answers 200; every path of `PROTOCOLS` is a websocket. Whoever is too many is refused
+`GET /healthz` answers 200; every path of `ROUTES` is a websocket. Whoever is too many is refused
 with HTTP 503 before the upgrade, a page of another origin with 403.
 """
 
@@ -13,16 +13,16 @@ import ipaddress
 import logging
 import signal
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from websockets.asyncio.server import Server as WebsocketServer
 from websockets.asyncio.server import ServerConnection, serve
 
-from asr.errors import Error
-from server.dialogue import ModelInfo, Protocol
+from asr.errors import Error, ProtocolError
+from server.dialogue import Hello, ModelInfo, Protocol
 from server.engine import Engine
 from server.limits import Limits
-from server.native import Native
+from server.routes import ROUTES
 from server.session import Session
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-PROTOCOLS: Final[dict[str, Callable[[], Protocol]]] = {"/v1/stream": Native}
 HEALTH: Final = "/healthz"
 
 
@@ -60,6 +59,7 @@ class Server:
         self._origins = {origin.lower().rstrip("/") for origin in origins}
         self._model = describe(recognizer)
         self.places: set[ServerConnection] = set()  # connections that were let in
+        self._protocols: dict[ServerConnection, Protocol] = {}  # what is spoken on them
         self.sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._engine: Engine | None = None
@@ -122,11 +122,14 @@ class Server:
         await asyncio.to_thread(self._engine.stop)
 
     async def _serve(self, connection: ServerConnection) -> None:
-        assert connection.request is not None  # noqa: S101 - the handshake is over
         assert self._engine is not None  # noqa: S101 - started with the server
-        protocol = PROTOCOLS[urlsplit(connection.request.path).path]()
         session = Session(
-            connection, protocol, self._recognizer, self._model, self._engine, self._limits
+            connection,
+            self._protocols[connection],
+            self._recognizer,
+            self._model,
+            self._engine,
+            self._limits,
         )
         self.sessions.add(session)
         try:
@@ -139,8 +142,8 @@ class Server:
         path = urlsplit(request.path).path
         if path == HEALTH:
             return connection.respond(http.HTTPStatus.OK, "ok\n")
-        if path not in PROTOCOLS:
-            known = ", ".join(PROTOCOLS)
+        if path not in ROUTES:
+            known = ", ".join(ROUTES)
             return connection.respond(http.HTTPStatus.NOT_FOUND, f"not found; here is {known}\n")
         if not self._welcome(request):
             return connection.respond(
@@ -155,14 +158,36 @@ class Server:
             )
             response.headers["Retry-After"] = str(self._limits.retry_seconds)
             return response
+        try:
+            self._speak(connection, request)
+        except ProtocolError as error:
+            content_type, body = ROUTES[path].refusal(error)
+            response = connection.respond(http.HTTPStatus.BAD_REQUEST, body)
+            del response.headers["Content-Type"]
+            response.headers["Content-Type"] = content_type
+            return response
         self.places.add(connection)
         task = asyncio.create_task(self._free_when_closed(connection))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return None
 
+    def _speak(self, connection: ServerConnection, request: Request) -> None:
+        """Begin the conversation that the path stands for.
+
+        Raises:
+            ProtocolError: the address or the headers ask for what cannot be had.
+        """
+        address = urlsplit(request.path)
+        route = ROUTES[address.path]
+        query = tuple(parse_qsl(address.query, keep_blank_values=True))
+        self._protocols[connection] = route.speak(Hello(query, request.headers, self._model))
+        if route.message_bytes is not None:
+            connection.protocol.max_message_size = route.message_bytes
+
     async def _free_when_closed(self, connection: ServerConnection) -> None:
         await connection.wait_closed()
+        self._protocols.pop(connection, None)
         self.places.discard(connection)
 
     def _welcome(self, request: Request) -> bool:

@@ -4,8 +4,11 @@ A protocol (one file each, such as `server/native.py`) turns messages into comma
 messages. It has no socket and no clock, so it is tested with plain strings and bytes. The session
 carries commands to the engine and brings the replies back.
 
-Positions and times are samples at the input rate since the session began. `since` is the moment, on
+Positions and times are samples at the input rate since the stream began. `since` is the moment, on
 the server's monotonic clock in seconds, when the last thing arrived that a reply depends on.
+
+A connection carries one stream of audio, from `Start` to `Done`; or several, one after another,
+where the protocol has utterances of their own (`Finish(more=True)`, `Discard`).
 """
 
 from __future__ import annotations
@@ -15,10 +18,13 @@ from typing import TYPE_CHECKING
 from typing import Protocol as Interface
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from asr.errors import ProtocolError
     from asr.transcript import Event, Word
 
 MessageId = int | str | None
+Message = str | bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +59,14 @@ class Start:
         partials: whether partial results are wanted.
         endpoint_ms: silence that closes a segment, or None for the recogniser's own.
         unsupported: names of fields that were given and are not understood.
+        partial_words: whether partial results come with their words and times.
     """
 
     format: AudioFormat
     partials: bool = True
     endpoint_ms: int | None = None
     unsupported: tuple[str, ...] = ()
+    partial_words: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +100,33 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """No more audio comes: the last finals, then `Done`."""
+    """No more audio comes: the last finals, then `Done`.
+
+    Attributes:
+        more: whether the connection stays open for another stream. What the client sends until
+            `Done` has left is taken in afterwards.
+    """
+
+    more: bool = False
 
 
-Command = Start | Audio | Flush | Configure | Ping | Finish
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Forget the stream; nobody wants its words. The connection stays open for another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Something that the protocol says by itself, without the recogniser. A reply, too.
+
+    Attributes:
+        message: ready to be sent, behind all replies there are.
+    """
+
+    message: Message
+
+
+Command = Start | Audio | Flush | Configure | Ping | Finish | Discard | Answer
 
 
 # Replies: what the server says.
@@ -122,10 +153,18 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A partial or a final."""
+    """A partial or a final.
+
+    Attributes:
+        event: what was heard.
+        since: when it could be heard.
+        words: of a partial whose stream was started with `partial_words`: those of the open
+            segment, with times that may still change beyond the stable ones. Otherwise empty.
+    """
 
     event: Event
     since: float
+    words: tuple[Word, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +224,27 @@ class Failed:
 Reply = Ready | Heard | Flushed | Configured | Pong | SlowDown | Done | Failed
 
 
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """How a client opened its connection, for protocols that say something with it.
+
+    Attributes:
+        query: what stands behind the `?` of the address, decoded, in order.
+        headers: of the request; names in any case.
+        model: what will listen.
+    """
+
+    query: tuple[tuple[str, str], ...]
+    headers: Mapping[str, str]
+    model: ModelInfo
+
+
 class Protocol(Interface):
     """One client's conversation in one protocol: a state machine without I/O."""
+
+    def opening(self) -> list[Command]:
+        """What the opening of the connection alone asks for. To be called once, first of all."""
+        ...
 
     def receive(self, message: bytes | str) -> list[Command]:
         """Take in one message of the client.
@@ -196,6 +254,11 @@ class Protocol(Interface):
         """
         ...
 
-    def encode(self, reply: Reply, now: float) -> str:
-        """The message that tells the client of `reply`, sent at `now` (monotonic seconds)."""
+    def encode(self, reply: Reply, now: float) -> Message | tuple[Message, ...]:
+        """The message that tells the client of `reply`, or several, or none.
+
+        Args:
+            reply: to be told to the client; each that there is, in order.
+            now: when the message is sent, in monotonic seconds.
+        """
         ...

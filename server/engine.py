@@ -26,7 +26,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from asr.errors import ProtocolError
-from asr.transcript import Event
+from asr.features import FRAME_SAMPLES
+from asr.transcript import Event, Partial, Word
 from asr.transcript import Final as FinalEvent
 from server.dialogue import (
     Configure,
@@ -86,6 +87,7 @@ class Line:
         self.audio_bytes = 0  # of audio that waits
         self.unread = 0  # replies handed over and not yet taken off by the session
         self.room_below: int | None = None  # bytes of backlog below which to say `Room`
+        self.partial_words = False  # whether partials are told with their words
         self.ended = False  # after `End` or a failure: takes no more jobs
         self.closed = False
         audio_format = intake.format
@@ -282,7 +284,22 @@ class Engine:
         return [self._heard(line, event) for event in events]
 
     def _heard(self, line: Line, event: Event) -> Reply:
-        return Heard(line.intake.at_input_rate(event), line.intake.arrival(event.position))
+        words: tuple[Word, ...] = ()
+        if line.partial_words and isinstance(event, Partial):
+            words = self._open_words(line)
+        return Heard(line.intake.at_input_rate(event), line.intake.arrival(event.position), words)
+
+    def _open_words(self, line: Line) -> tuple[Word, ...]:
+        """The words of the open segment, after a round: a partial is the last of its events."""
+        state = line.state
+        words = state.words
+        for word in self._recognizer.decoder.tentative(state.decoder):
+            start, end = (frame * FRAME_SAMPLES for frame in (word.start, word.end))
+            words += (Word(word.text, start, min(end, state.samples), word.confidence),)
+        if not words:
+            return ()
+        timed = line.intake.at_input_rate(FinalEvent(state.segment, words, "", state.samples))
+        return timed.words if isinstance(timed, FinalEvent) else ()
 
     def _answer(self, line: Line, job: Job, arrived: float) -> list[Reply]:
         match job:

@@ -59,6 +59,10 @@ class Native:
         self._words = True
         self._finished = False
 
+    def opening(self) -> list[Command]:
+        """Nothing: the client speaks first."""
+        return []
+
     def receive(self, message: bytes | str) -> list[Command]:
         """Take in one message of the client: one command, or none after `finish`.
 

@@ -12,6 +12,7 @@ import logging
 from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
+from typing import Protocol as Interface
 
 from websockets.exceptions import ConnectionClosed
 
@@ -19,12 +20,15 @@ from asr.errors import ProtocolError
 from asr.state import Options
 from asr.transcript import Partial
 from server.dialogue import (
+    Answer,
     Audio,
     Command,
+    Discard,
     Done,
     Failed,
     Finish,
     Heard,
+    Message,
     ModelInfo,
     Protocol,
     Ready,
@@ -36,7 +40,8 @@ from server.engine import End, Engine, Line, Room
 from server.intake import Intake
 
 if TYPE_CHECKING:
-    from websockets.asyncio.server import ServerConnection
+    from asyncio.transports import Transport
+    from collections.abc import Awaitable
 
     from asr.recognizer import Recognizer
     from server.limits import Limits
@@ -45,6 +50,31 @@ _log = logging.getLogger(__name__)
 
 NORMAL: Final = 1000
 GOING_AWAY: Final = 1001
+
+
+class Connection(Interface):
+    """What a session needs of a websocket; whatever carries messages can stand in for one.
+
+    `recv` and `send` raise `ConnectionClosed` of `websockets` when the peer is gone.
+    """
+
+    transport: Transport
+
+    async def recv(self) -> Message:
+        """The next message of the peer."""
+        ...
+
+    async def send(self, message: Message) -> None:
+        """Send a message."""
+        ...
+
+    async def ping(self) -> Awaitable[object]:
+        """Ask whether the peer is there; what is returned comes true when it answers."""
+        ...
+
+    async def close(self, code: int, reason: str) -> None:
+        """Say goodbye and wait until the peer has."""
+        ...
 
 
 class Session:
@@ -59,14 +89,14 @@ class Session:
         limits: what the client may use.
 
     Attributes:
-        line: its stream in the engine, or None before `start`.
+        line: its stream in the engine, or None before `start` and between two streams.
         outbox: replies that have not left yet, each with the line it came from.
         last_message: when the peer was last heard of, on the loop's clock.
     """
 
     def __init__(
         self,
-        connection: ServerConnection,
+        connection: Connection,
         protocol: Protocol,
         recognizer: Recognizer,
         model: ModelInfo,
@@ -81,9 +111,13 @@ class Session:
         self._limits = limits
         self._now = asyncio.get_running_loop().time
         self.line: Line | None = None
-        self.outbox: deque[tuple[Reply, Line | None]] = deque()  # with the line it came from
+        self.outbox: deque[tuple[Reply | Answer, Line | None]] = deque()
         self._outbox_changed = asyncio.Event()
+        self._outbox_shorter = asyncio.Event()
         self._room = asyncio.Event()
+        self._done = asyncio.Event()  # the stream is finished, and another may begin
+        self._begun = False  # the client has said what it wants
+        self._staying = False  # after this stream another one may come
         self._ending = False  # nothing more is accepted
         self._stopping = False  # the server stops
         self._gone = False  # the peer is gone or given up
@@ -116,6 +150,7 @@ class Session:
 
     async def _read(self) -> None:
         try:
+            await self._take(None)
             while True:
                 message = await self._connection.recv()
                 self.last_message = self._now()
@@ -127,27 +162,50 @@ class Session:
             _log.exception("session failed")
             self._end(ProtocolError("the server failed; start a new session", "internal", 1011))
 
-    async def _take(self, message: bytes | str) -> None:
+    async def _take(self, message: Message | None) -> None:
+        """Do what a message asks for, or (None) the opening of the connection."""
         arrived = self.last_message
         try:
-            for command in self._protocol.receive(message):
-                backlog = self._obey(command, arrived)
-                if backlog > self._limits.queue_bytes:
-                    await self._wait_for_room()
+            if message is None:
+                commands = self._protocol.opening()
+            else:
+                commands = self._protocol.receive(message)
+                self._begun = True
+            await self._carry_out(commands, arrived)
         except ProtocolError as error:
             self._end(error)
+
+    async def _carry_out(self, commands: list[Command], arrived: float) -> None:
+        for command in commands:
+            backlog = self._obey(command, arrived)
+            self._begun = True
+            if isinstance(command, Answer):
+                await self._wait_for_reader()
+            elif self._staying:
+                await self._done.wait()
+            elif backlog > self._limits.queue_bytes:
+                await self._wait_for_room()
 
     def _obey(self, command: Command, arrived: float) -> int:
         """Carry a command out or to the engine; return the bytes that wait there."""
         if isinstance(command, Start):
             self._start(command, arrived)
             return 0
+        if isinstance(command, Answer):
+            self._say(command)
+            return 0
         if self.line is None:
             raise ProtocolError("start must come first", "out_of_order", 1008)
         if isinstance(command, Audio):
             return self._engine.submit(self.line, command.data, arrived)
+        if isinstance(command, Discard):
+            self._drop()
+            return 0
         if isinstance(command, Finish):
-            self._end(None)
+            if command.more:
+                self._finish_one(arrived)
+            else:
+                self._end(None)
             return 0
         return self._engine.submit(self.line, command, arrived)
 
@@ -157,7 +215,26 @@ class Session:
             options = replace(options, endpoint_ms=start.endpoint_ms)
         state = self._recognizer.start(options)
         self.line = self._engine.open(state, Intake(start.format), self._deliver, arrived)
+        self.line.partial_words = start.partial_words
         self._say(Ready(0, self._model, start.unsupported))
+
+    def _finish_one(self, arrived: float) -> None:
+        """Finish the stream. Until `Done` has left, nothing more is taken from the client."""
+        assert self.line is not None  # noqa: S101 - checked by `_obey`
+        self._done.clear()
+        self._staying = True
+        self._engine.submit(self.line, End(None), arrived)
+
+    def _drop(self) -> None:
+        if self.line is not None:
+            self._engine.close(self.line)
+            self.line = None
+
+    async def _wait_for_reader(self) -> None:
+        """Leave the socket unread while the client leaves too many answers unread."""
+        while len(self.outbox) > self._limits.unread_messages and not self._ending:
+            self._outbox_shorter.clear()
+            await self._outbox_shorter.wait()
 
     async def _wait_for_room(self) -> None:
         """Leave the socket unread until the engine has caught up: TCP holds the client back."""
@@ -194,39 +271,58 @@ class Session:
             else:
                 self._say(reply, self.line)
 
-    def _say(self, reply: Reply, line: Line | None = None) -> None:
+    def _say(self, reply: Reply | Answer, line: Line | None = None) -> None:
         """Queue a reply. A partial that has not left gives way to what follows in its segment."""
         if self.outbox and _supersedes(reply, self.outbox[-1][0]):
             self._taken(self.outbox.pop()[1])
         self.outbox.append((reply, line))
-        if isinstance(reply, Done | Failed):
+        if isinstance(reply, Failed) or (isinstance(reply, Done) and not self._staying):
             self._ending = True
-            self._room.set()
+            self._wake_reader()
         self._outbox_changed.set()
 
     def _leave(self) -> None:
         self._ending = True
         self._gone = True
         self._outbox_changed.set()
-        self._room.set()
+        self._wake_reader()
+
+    def _wake_reader(self) -> None:
+        for event in (self._room, self._done, self._outbox_shorter):
+            event.set()
 
     async def _write(self) -> tuple[int, str]:
         """Send replies until the farewell has left; return how to close."""
         while True:
             while self.outbox:
                 reply, line = self.outbox.popleft()
-                now = self._writing_since = self._now()
-                await self._connection.send(self._protocol.encode(reply, now))
-                self._writing_since = None
+                await self._send(reply)
                 self._taken(line)
                 if isinstance(reply, Failed):
                     return reply.error.close_code, reply.error.code
                 if isinstance(reply, Done):
-                    return self._goodbye()
+                    if self._ending:
+                        return self._goodbye()
+                    self._begin_anew()
             if self._gone:
                 return self._goodbye()
             self._outbox_changed.clear()
             await self._outbox_changed.wait()
+
+    async def _send(self, reply: Reply | Answer) -> None:
+        now = self._now()
+        said = reply.message if isinstance(reply, Answer) else self._protocol.encode(reply, now)
+        for message in said if isinstance(said, tuple) else (said,):
+            self._writing_since = self._now()
+            await self._connection.send(message)
+        self._writing_since = None
+        self._outbox_shorter.set()
+
+    def _begin_anew(self) -> None:
+        """The stream is over and told; the connection stays for another one."""
+        self._drop()
+        self._staying = False
+        self._done.set()
 
     def _taken(self, line: Line | None) -> None:
         if line is not None:
@@ -258,7 +354,7 @@ class Session:
             if self._writing_since is not None:
                 if now - self._writing_since > limits.write_seconds:
                     self._abort()
-            elif self.line is None and now - self._opened > limits.start_seconds:
+            elif not self._begun and now - self._opened > limits.start_seconds:
                 self._end(
                     ProtocolError(
                         f"no start within {limits.start_seconds:g} s; send start first",
@@ -283,7 +379,7 @@ class Session:
             self._leave()
 
 
-def _supersedes(reply: Reply, waiting: Reply) -> bool:
+def _supersedes(reply: Reply | Answer, waiting: Reply | Answer) -> bool:
     """Whether a reply makes the one before it, which has not left yet, needless."""
     if isinstance(reply, Heard) and isinstance(waiting, Heard):
         partial = isinstance(waiting.event, Partial)
