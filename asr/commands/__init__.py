@@ -25,6 +25,7 @@ COMMANDS = (
     "evaluate",
     "train",
     "align",
+    "cut",
     "export",
     "lm",
     "info",

@@ -87,14 +87,14 @@ def run(args: argparse.Namespace) -> int:
     rows = manifest_rows(args.data, {})[: args.limit]
     load = functools.partial(load_aligner, args.model, args.precision, args.head, args.lexicon)
     try:
-        found = align_rows(load, rows, jobs=args.jobs, progress=_progress(len(rows)))
+        found = align_rows(load, rows, jobs=args.jobs, progress=show_rows(len(rows)))
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise ConfigError(
             f"{args.model}: a checkpoint needs torch: pip install 'asr[train]'"
         ) from None
-    _write(args.out, relative(found.rows, args.out))
+    write_rows(args.out, relative(found.rows, args.out))
     for line in report(found):
         print(line, file=sys.stderr)
     return 1 if set(found.faults.counts) - {UNWRITABLE} else 0
@@ -111,7 +111,7 @@ def report(found: Alignment) -> list[str]:
     return lines
 
 
-def _write(out: Path, rows: Sequence[dict[str, Any]]) -> None:
+def write_rows(out: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write the whole manifest or leave what was there."""
     from asr.errors import Error
 
@@ -125,7 +125,7 @@ def _write(out: Path, rows: Sequence[dict[str, Any]]) -> None:
         raise Error(f"{out}: cannot be written ({error.strerror})") from None
 
 
-def _progress(total: int) -> Callable[[int], None]:
+def show_rows(total: int) -> Callable[[int], None]:
     """A line that is drawn anew on a terminal; elsewhere one line every tenth of the way."""
     terminal = sys.stderr.isatty()
 
