@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from training.batching import BatchStream
     from training.crf import UnitTrigram
     from training.examples import ExampleMaker, Examples
+    from training.losses import Labels
     from training.model import AcousticNetwork
     from training.processes import Processes
+    from training.recipe import Head
 
 
 @dataclass(slots=True)
@@ -40,6 +42,8 @@ class Progress:
         step: optimiser steps made.
         hours: of audio gone through, all processes together.
         minutes: of wall time spent training, all parts of the run together.
+        processor_minutes: of processor time meanwhile, in the process that used most; on a shared
+            machine it tells more than `minutes`.
         skipped: steps left out because the gradient was not finite or there was nothing to learn.
         validations: made so far.
         best_error: lowest error so far: of words, or of units where no head spells.
@@ -55,6 +59,7 @@ class Progress:
     best_error: float = float("inf")
     without_better: int = 0
     batches: int = 0
+    processor_minutes: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,7 @@ class Trainer:
         self.average = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.progress = Progress()
         self.autocast = uses_bfloat16(recipe.budget.precision, processes.device)
-        self._clock = time.monotonic()
+        self._clock, self._processor = time.monotonic(), time.process_time()
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on where a checkpoint of the same network stopped.
@@ -168,42 +173,37 @@ class Trainer:
             progress.skipped += 1
         seconds = examples.seconds if examples else 0.0
         total, heard = processes.sums(sum(losses.values()), seconds)
-        now = time.monotonic()
-        elapsed, self._clock = now - self._clock, now
-        elapsed, bad_share = processes.largest(elapsed, self.make.bad_share())
+        elapsed, worked, bad_share = processes.largest(*self._elapsed(), self.make.bad_share())
         progress.step += 1
         progress.hours += heard / 3600
         progress.minutes += elapsed / 60
+        progress.processor_minutes += worked / 60
         return Report(total / max(1, contributors), losses, rate, norm, bad_share)
 
     def start_clock(self) -> None:
         """Begin to count time now."""
-        self._clock = time.monotonic()
+        self._clock, self._processor = time.monotonic(), time.process_time()
 
     @contextmanager
     def clock_stopped(self) -> Iterator[None]:
         """Do not count the time meanwhile (for validation)."""
-        stopped = time.monotonic()
+        stopped, worked = time.monotonic(), time.process_time()
         yield
         self._clock += time.monotonic() - stopped
+        self._processor += time.process_time() - worked
+
+    def _elapsed(self) -> tuple[float, float]:
+        """Seconds of wall and of processor time since it was last asked."""
+        clock, processor = self._clock, self._processor
+        self.start_clock()
+        return self._clock - clock, self._processor - processor
 
     def _backward(self, examples: Examples) -> dict[str, float]:
         device, labels = self.processes.device, examples.labels
         enabled = self.autocast
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled):
             logits = self.network(examples.features.to(device))
-        parts: dict[str, Tensor] = {}
-        for name, head in self.recipe.heads.items():
-            if head.ctc:
-                loss = ctc(logits[name], labels.frames, labels.targets[name])
-                parts[name] = head.ctc * loss
-            if head.crf:
-                targets, trigram = labels.targets[name], self.trigrams[name]
-                loss = ctc_crf(logits[name], labels.frames, targets, trigram)
-                parts[f"{name}.crf"] = head.crf * loss
-            if head.frames:
-                labelled = labels.frame_targets[name].to(device)
-                parts[f"{name}.frames"] = head.frames * frame_cross_entropy(logits[name], labelled)
+        parts = loss_parts(self.recipe.heads, logits, labels, self.trigrams)
         torch.stack(list(parts.values())).sum().backward()  # type: ignore[no-untyped-call]
         return {name: float(part.detach()) for name, part in parts.items()}
 
@@ -221,6 +221,27 @@ class Trainer:
         with torch.no_grad():
             for name, value in self.network.state_dict().items():
                 self.average[name].lerp_(value, 1 - decay)
+
+
+def loss_parts(
+    heads: Mapping[str, Head],
+    logits: Mapping[str, Tensor],
+    labels: Labels,
+    trigrams: Mapping[str, UnitTrigram],
+) -> dict[str, Tensor]:
+    """What is minimised, part by part, each with its weight: the loss is their sum."""
+    parts: dict[str, Tensor] = {}
+    for name, head in heads.items():
+        given = logits[name]
+        if head.ctc:
+            parts[name] = head.ctc * ctc(given, labels.frames, labels.targets[name])
+        if head.crf:
+            loss = ctc_crf(given, labels.frames, labels.targets[name], trigrams[name])
+            parts[f"{name}.crf"] = head.crf * loss
+        if head.frames:
+            labelled = labels.frame_targets[name].to(given.device)
+            parts[f"{name}.frames"] = head.frames * frame_cross_entropy(given, labelled)
+    return parts
 
 
 def seed_of(seed: int, step: int, rank: int) -> int:

@@ -21,7 +21,7 @@ from asr.acoustic import BLOCK_FRAMES
 from asr.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 BANDS = 80
@@ -87,6 +87,17 @@ class NetworkConfig:
         return {name: head.units for name, head in self.heads.items() if head.layer == self.depth}
 
 
+def reset_recurrence(layer: nn.RNNBase) -> None:
+    """Give a recurrent layer its first weights: orthogonal, no bias, open forget gates."""
+    H, weights = layer.hidden_size, dict(layer.named_parameters())
+    for part in torch.split(weights["weight_hh_l0"].data, H):
+        nn.init.orthogonal_(part)
+    weights["bias_hh_l0"].data.zero_()
+    weights["bias_ih_l0"].data.zero_()
+    if isinstance(layer, nn.LSTM):
+        weights["bias_ih_l0"].data[H : 2 * H] = 1.0
+
+
 class AcousticNetwork(nn.Module):
     """Streaming CTC network. `forward` takes whole utterances, `step` one block; both agree."""
 
@@ -110,15 +121,8 @@ class AcousticNetwork(nn.Module):
 
     def reset_parameters(self) -> None:
         """Orthogonal recurrence, open forget gates (Jozefowicz et al. 2015), no look-ahead yet."""
-        H = self.config.width
         for layer in self.layers:
-            weights = dict(layer.named_parameters())
-            for part in torch.split(weights["weight_hh_l0"].data, H):
-                nn.init.orthogonal_(part)
-            weights["bias_hh_l0"].data.zero_()
-            weights["bias_ih_l0"].data.zero_()
-            if self.config.cell == "lstm":
-                weights["bias_ih_l0"].data[H : 2 * H] = 1.0
+            reset_recurrence(layer)
         self.ahead.data[0] = 1.0
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
@@ -131,16 +135,27 @@ class AcousticNetwork(nn.Module):
         Returns:
             Logits [B, F / 4, V] by head.
         """
+        x = self.project_input(features)
+        ends: list[Tensor] = []
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = x + self.dropout(norm(layer(x)[0]))
+            ends.append(x)
+        return self.read_heads(ends)
+
+    def project_input(self, features: Tensor) -> Tensor:
+        """What the first recurrent layer reads: features [B, F, 80] → [B, F / 4, H]."""
         x = F.pad(features.transpose(1, 2), (FIRST_KERNEL - 2, 0))
         x = F.relu(self.conv1(x))
         x = F.relu(self.conv2(F.pad(x, (SECOND_KERNEL - 2, 0)))).transpose(1, 2)
-        x = self.project_norm(self.project(x))
+        projected: Tensor = self.project_norm(self.project(x))
+        return projected
+
+    def read_heads(self, ends: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Logits of every head from what each recurrent layer gives, [B, T, H] in order."""
         logits: dict[str, Tensor] = {}
-        for number, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True), 1):
-            x = x + self.dropout(norm(layer(x)[0]))
-            if number < self.config.depth:
-                logits |= self._read(x, number)
-        x = self._look_ahead(F.pad(x, (0, 0, 0, self.config.look_ahead)))
+        for number, x in enumerate(ends[:-1], 1):
+            logits |= self._read(x, number)
+        x = self._look_ahead(F.pad(ends[-1], (0, 0, 0, self.config.look_ahead)))
         logits |= self._read(x, self.config.depth)
         return {name: logits[name] for name in self.config.heads}
 

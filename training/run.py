@@ -23,7 +23,7 @@ from training.settings import differences
 from training.validation import head_results, summary, word_error_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from types import FrameType
 
@@ -48,6 +48,7 @@ class Run:
     Attributes:
         material: the data.
         trainer: makes the steps.
+        watch: is told of each step.
 
     Raises:
         ConfigError, DataError, BundleError: something that cannot be used.
@@ -64,6 +65,7 @@ class Run:
     ) -> None:
         torch.set_num_threads(recipe.budget.threads)
         self.recipe, self.files = recipe, Files(folder)
+        self.watch: Callable[[Report], None] = lambda _report: None
         self._stop, self._faults_told = False, 0
         checkpoint = self._old_checkpoint(resume=resume)
         self.processes = Processes()
@@ -115,6 +117,7 @@ class Run:
         asked = self._asked_to_stop()
         while not (asked or self._is_over()):
             report = trainer.step()
+            self.watch(report)
             journal.step(report, trainer.share_done())
             self._refuse_bad_data(report)
             if self._validation_due():
