@@ -12,6 +12,8 @@ import binascii
 import copy
 import math
 from base64 import b64decode, b64encode
+from bisect import bisect_left
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -47,7 +49,7 @@ from asr.decoding.tables import frame_offset, log_add_table, share_table
 from asr.errors import ConfigError, StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -183,17 +185,16 @@ class BeamDecoder:
         Raises:
             ConfigError: a word is not in the lexicon, or there are too many phrases.
         """
-        lexicon, lm, words = self._language
+        lexicon, lm, _ = self._language
         tables = self.tables
-        wanted = {word for phrase in phrases for word in phrase.split()}
-        number = {word: n for n, word in enumerate(words) if word in wanted}
-        known = set(lexicon.words[np.isin(lexicon.words, list(number.values()))].tolist())
-        for word in sorted(wanted):
-            if number.get(word) not in known:
+        number = self._spoken(phrases)
+        for word in sorted({word for phrase in phrases for word in phrase.split()}):
+            if word not in number:
                 raise ConfigError(f"phrases: the lexicon does not say how {word!r} sounds")
         whole = round(reward * SCALE)
         rewards = {
-            word: min(whole, max(0, -FREQUENT - int(lm.unigram_prob[word]))) for word in known
+            word: min(whole, max(0, -FREQUENT - int(lm.unigram_prob[word])))
+            for word in number.values()
         }
         numbers = [[number[word] for word in phrase.split()] for phrase in phrases]
         boost = automaton(numbers, rewards, whole)
@@ -209,6 +210,25 @@ class BeamDecoder:
         parameters = tables.parameters._replace(reward=whole)
         made._use(tables._replace(parameters=parameters, look=look, boost=boost))  # noqa: SLF001
         return made
+
+    def knows(self, phrase: str) -> bool:
+        """Whether the lexicon says how all words of a phrase sound, so that it can be expected."""
+        return set(phrase.split()) <= set(self._spoken([phrase]))
+
+    def _spoken(self, phrases: Iterable[str]) -> dict[str, int]:
+        """The words of phrases that the lexicon knows, with their numbers."""
+        found: dict[str, int] = {}
+        for word in {word for phrase in phrases for word in phrase.split()}:
+            place = bisect_left(self._alphabet, word, key=self._words.__getitem__)
+            if place < len(self._alphabet) and self._words[self._alphabet[place]] == word:
+                found[word] = int(self._alphabet[place])
+        spoken = np.isin(list(found.values()), self._language.lexicon.words)
+        return {word: n for (word, n), known in zip(found.items(), spoken, strict=True) if known}
+
+    @cached_property
+    def _alphabet(self) -> NDArray[np.int32]:
+        """The numbers of all words in the order of their spelling: a dictionary takes 20 times."""
+        return np.array(sorted(range(len(self._words)), key=self._words.__getitem__), np.int32)
 
     def adopt(self, state: BeamState, before: BeamDecoder) -> BeamState:
         """A state of another decoder of the same language, made one of this.

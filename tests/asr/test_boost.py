@@ -190,6 +190,16 @@ def test_phrases_of_unknown_words_are_refused() -> None:
         asr.Options(phrases=["a"])  # type: ignore[arg-type]
 
 
+def test_a_decoder_knows_which_phrases_it_can_expect() -> None:
+    """Whoever has a list of names can leave out those that would be refused."""
+    spoken = language(1, words=9)
+    decoder = spoken.decoder(BeamSettings())
+    known = [word for word in spoken.words if word not in SPECIAL]
+    assert decoder.knows(" ".join(known))
+    for word in (*SPECIAL, "", "w", "w10", "\uffff"):
+        assert decoder.knows(f"{known[0]} {word}") == (not word)
+
+
 def test_too_many_phrases_are_refused() -> None:
     """They would not fit beside the state of a large language model."""
     decoder = language(1, words=3).decoder(BeamSettings())
