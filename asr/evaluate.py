@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from asr import metrics, parallel
 from asr.errors import DataError, Error
-from asr.measure import SAMPLE_RATE, measure, read_samples
+from asr.measure import SAMPLE_RATE, hear, measure, read_samples
 from asr.metrics import ErrorCounts, Percentiles
 from asr.together import StreamingRecognizer, transcribe_together
 
@@ -128,6 +128,7 @@ def evaluate(
     *,
     jobs: int = 1,
     progress: Callable[[int, ErrorCounts], None] = lambda _done, _counts: None,
+    hear: Callable[[Utterance], Samples] = hear,
 ) -> Evaluation:
     """Measure a recogniser on a set.
 
@@ -139,6 +140,8 @@ def evaluate(
         jobs: processes, ≥ 1, each with one thread; 1 works in this process. Figures of time are
             those of one core only while there are as many idle cores.
         progress: called after each recording with the number done and the errors so far.
+        hear: the samples of an utterance, float32 [n], 16 kHz mono; by default as they were
+            recorded. With several jobs it must be picklable.
 
     Returns:
         The same words and counts for any number of jobs.
@@ -150,7 +153,7 @@ def evaluate(
     results: list[Result] = []
     failures: list[Failure] = []
     counts = ErrorCounts()
-    work = functools.partial(_attempt, settings)
+    work = functools.partial(_attempt, settings, hear)
     for done, outcome in enumerate(parallel.each(load, work, utterances, jobs), 1):
         if isinstance(outcome, Failure):
             failures.append(outcome)
@@ -168,10 +171,13 @@ def evaluate(
 
 
 def _attempt(
-    settings: Settings, recognizer: StreamingRecognizer, utterance: Utterance
+    settings: Settings,
+    hear: Callable[[Utterance], Samples],
+    recognizer: StreamingRecognizer,
+    utterance: Utterance,
 ) -> Result | Failure:
     try:
-        return measure(recognizer, utterance, settings)
+        return measure(recognizer, utterance, settings, hear)
     except Error as error:
         return Failure(utterance, str(error))
 

@@ -21,7 +21,7 @@ from asr.state import Options
 from asr.together import StreamingRecognizer, words_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from asr.audio import Samples
@@ -104,6 +104,11 @@ def read_samples(path: Path) -> Samples:
     return resampling.resample(recording.samples, recording.sample_rate)
 
 
+def hear(utterance: Utterance) -> Samples:
+    """The samples of an utterance as they were recorded; see `read_samples`."""
+    return read_samples(utterance.path)
+
+
 def chunk_lengths(samples: int, settings: Settings, name: str) -> list[int]:
     """How a recording is cut.
 
@@ -151,14 +156,25 @@ def stream(recognizer: StreamingRecognizer, samples: Samples, lengths: Iterable[
     return calls
 
 
-def measure(recognizer: StreamingRecognizer, utterance: Utterance, settings: Settings) -> Result:
+def measure(
+    recognizer: StreamingRecognizer,
+    utterance: Utterance,
+    settings: Settings,
+    hear: Callable[[Utterance], Samples] = hear,
+) -> Result:
     """Recognise one recording and measure it.
+
+    Args:
+        recognizer: any.
+        utterance: the recording.
+        settings: how it is fed.
+        hear: its samples, float32 [n], 16 kHz mono; by default as they were recorded.
 
     Raises:
         AudioError: it cannot be read.
         DataError: its word times are those of another text.
     """
-    samples = read_samples(utterance.path)
+    samples = hear(utterance)
     lengths = chunk_lengths(len(samples), settings, utterance.id)
     cpu = time.process_time()
     calls = stream(recognizer, samples, lengths)

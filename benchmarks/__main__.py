@@ -2,7 +2,8 @@
 
 DATA is the set that WER, company and streaming against offline are measured on; without it the demo
 recording serves. Setting up takes minutes and a network, so it is measured only with `--setup`;
-emission latency and the aligner need speech whose times are known, `--aligned` and `--synthetic`.
+emission latency and the aligner need speech whose times are known, `--aligned` and `--synthetic`;
+robustness needs noises and rooms, `--noise`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from benchmarks import (
     emission_latency,
     memory_and_start,
     realtime_factor,
+    robustness,
     setup,
     streaming_equals_offline,
     wer,
@@ -34,6 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--setup", action="store_true", help="measure setting up, too")
     parser.add_argument("--aligned", metavar="FILE", help="manifest that asr align wrote")
     parser.add_argument("--synthetic", metavar="FILE", help="manifest with a synthesiser's times")
+    parser.add_argument("--noise", metavar="FILE", help="manifest of noises and rooms")
     parser.add_argument("--lexicon", metavar="FILE", action="append", default=[], help="for it")
     args = parser.parse_args(arguments)
     lexicon = [part for file in args.lexicon for part in ("--lexicon", file)]
@@ -45,6 +48,7 @@ def main(arguments: Sequence[str]) -> int:
         company.main([*record, *data]),
         streaming_equals_offline.main([*record, *data]),
         wer.main([*record, *data]),
+        robustness.main([*record, *data, "--noise", args.noise]) if args.noise else 0,
         emission_latency.main([*record, args.aligned]) if args.aligned else 0,
         alignment.main([*record, args.synthetic, *lexicon]) if args.synthetic else 0,
         setup.main(record) if args.setup else 0,

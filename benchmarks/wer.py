@@ -12,7 +12,10 @@ from benchmarks import inputs
 from benchmarks.figure import Figure, report
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from asr.evaluate import Evaluation
+    from asr.manifest import Utterance
 
 
 MANNERS = {
@@ -29,31 +32,59 @@ def main(arguments: Sequence[str]) -> int:
     args = parser.parse_args(arguments)
     load, recordings = inputs.loader(args), inputs.utterances(args)
     found = evaluate(load, recordings, Settings(), jobs=args.jobs)
-    texts = hashlib.sha256("\n".join(f"{u.id} {u.text}" for u in recordings).encode())
-    interval, wer = found.interval(), found.counts.wer
     recognizer = load()
-    decoding = inputs.decoding(recognizer)
-    details = found.summary() | {
-        "data": inputs.data_name(args),
-        "data_sha256": texts.hexdigest()[:12],
+    decoding, data = inputs.decoding(recognizer), inputs.data_name(args)
+    details = {
+        "data": data,
+        "data_sha256": texts_digest(recordings),
         "model": recognizer.name,
         "model_id": recognizer.bundle_id[:12],
-        "spread": "95 % interval" if interval else "none",
     }
-    figure = Figure(
-        f"wer.{inputs.data_name(args)}.{args.precision}.{decoding}",
-        f"Word error rate, {inputs.data_name(args)}, {args.precision}, {MANNERS[decoding]}",
+    made = figure(
+        found,
+        f"wer.{data}.{args.precision}.{decoding}",
+        f"Word error rate, {data}, {args.precision}, {MANNERS[decoding]}",
+        details,
+        at_most=args.target,
+    )
+    code = report("wer", [made], arguments, args.results if args.record else None)
+    tell_failures(found)
+    return 1 if found.failures else code
+
+
+def figure(
+    found: Evaluation,
+    name: str,
+    title: str,
+    details: Mapping[str, object],
+    *,
+    at_most: float | None = None,
+) -> Figure:
+    """The word error rate that was found, with its 95 % interval where there is one."""
+    interval, wer = found.interval(), found.counts.wer
+    spread = {"spread": "95 % interval" if interval else "none"}
+    return Figure(
+        name,
+        title,
         wer,
         "fraction",
         1,
         (interval.low, interval.high) if interval else (wer, wer),
-        at_most=args.target,
-        details=details,
+        at_most=at_most,
+        details=found.summary() | dict(details) | spread,
     )
-    code = report("wer", [figure], arguments, args.results if args.record else None)
+
+
+def texts_digest(recordings: Sequence[Utterance]) -> str:
+    """What tells one set of transcripts from another."""
+    texts = "\n".join(f"{utterance.id} {utterance.text}" for utterance in recordings)
+    return hashlib.sha256(texts.encode()).hexdigest()[:12]
+
+
+def tell_failures(found: Evaluation) -> None:
+    """Name what could not be measured, on standard error."""
     for failure in found.failures:
         print(f"{failure.utterance.id}: {failure.message}", file=sys.stderr)
-    return 1 if found.failures else code
 
 
 if __name__ == "__main__":

@@ -76,6 +76,11 @@ def reverberate(samples: Samples, response: Samples) -> Samples:
     return np.asarray(wet * level, np.float32)
 
 
+def from_direct_sound(response: Samples) -> Samples:
+    """An impulse response from its strongest sample on, so that no speech is moved by it."""
+    return response[int(np.abs(response).argmax()) :]
+
+
 def add_noise(samples: Samples, noise: Samples, snr_db: float, rng: np.random.Generator) -> Samples:
     """Samples with a random stretch of noise (repeated when too short) at a given ratio in dB."""
     start = int(rng.integers(len(noise)))
@@ -121,8 +126,7 @@ def _rooms(folder: Path) -> list[Samples]:
     paths = sorted(path for path in folder.glob("*") if path.suffix in (".flac", ".wav"))
     if not paths:
         raise DataError(f"{folder}: no impulse responses (.flac or .wav) here")
-    responses = map(_read, paths)
-    return [response[int(np.abs(response).argmax()) :] for response in responses]
+    return [from_direct_sound(_read(path)) for path in paths]
 
 
 def _read(path: Path) -> Samples:
