@@ -19,7 +19,7 @@ from asr.transcript import Event, Final, Partial, Transcript
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from asr.resampling import Samples
+    from asr.resampling import ResamplerState, Samples
     from asr.together import StreamingRecognizer
 
 
@@ -28,13 +28,19 @@ class Conversion:
 
     Args:
         sample_rate: of the audio to come, 4000 … 192000.
+        state: to go on from, of the same rate; by default the beginning.
 
     Raises:
         AudioError: the rate is outside its range.
     """
 
-    def __init__(self, sample_rate: int) -> None:
-        self._state = resampling.start(sample_rate)
+    def __init__(self, sample_rate: int, state: ResamplerState | None = None) -> None:
+        self._state = state or resampling.start(sample_rate)
+
+    @property
+    def state(self) -> ResamplerState:
+        """All that is remembered, from which another conversion can go on."""
+        return self._state
 
     @property
     def received(self) -> int:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from typing import Protocol as Interface
 
+from server.formats import SAMPLE_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -29,22 +31,30 @@ Message = str | bytes
 
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
-    """How samples are written on the wire.
+    """How audio is written on the wire; see `server.formats`.
 
     Attributes:
-        encoding: `s16le` or `f32le`.
-        sample_rate: samples per second, 8,000 to 48,000.
-        channels: interleaved channels.
+        encoding: one of `server.formats.ENCODINGS`.
+        sample_rate: samples per second, 8,000 to 48,000; 0 where a container says it.
+        channels: 1 to 8, interleaved; 0 where a container says it.
+        channels_apart: whether each channel is transcribed for itself, instead of their mean; then
+            `channels` is not 0.
     """
 
     encoding: str
     sample_rate: int
     channels: int = 1
+    channels_apart: bool = False
+
+    @property
+    def raw(self) -> bool:
+        """Whether there is nothing but samples, without a header."""
+        return self.encoding in SAMPLE_BYTES
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes that hold one sample of every channel."""
-        return {"s16le": 2, "f32le": 4}[self.encoding] * self.channels
+        """Bytes that hold one sample of every channel, of a raw encoding."""
+        return SAMPLE_BYTES[self.encoding] * self.channels
 
 
 # Commands: what a client wants.
@@ -60,6 +70,9 @@ class Start:
         endpoint_ms: silence that closes a segment, or None for the recogniser's own.
         unsupported: names of fields that were given and are not understood.
         partial_words: whether partial results come with their words and times.
+        message: what the client sent, from which the stream can be resumed: a conversation that is
+            given it again is where this one is. Empty where the protocol knows no resuming.
+        resumes: whether the client will resume when the server goes away.
     """
 
     format: AudioFormat
@@ -67,6 +80,32 @@ class Start:
     endpoint_ms: int | None = None
     unsupported: tuple[str, ...] = ()
     partial_words: bool = False
+    message: str = ""
+    resumes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Go on with a stream whose connection was lost.
+
+    Attributes:
+        token: as `Ready` told it.
+        position: samples that the client has sent.
+        segments: finals that it has, which is the number of the next one; None if it does not say.
+        unsupported: names of fields that were given and are not understood.
+    """
+
+    token: str
+    position: int
+    segments: int | None = None
+    unsupported: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """The client has the finals below this number; they need not be kept for it."""
+
+    segments: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +165,9 @@ class Answer:
     message: Message
 
 
-Command = Start | Audio | Flush | Configure | Ping | Finish | Discard | Answer
+Command = (
+    Start | Resume | Audio | Flush | Configure | Ping | Acknowledge | Finish | Discard | Answer
+)
 
 
 # Replies: what the server says.
@@ -144,11 +185,28 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The stream is open."""
+    """The stream is open.
+
+    Attributes:
+        position: the sample from which to send; more than 0 in a resumed stream.
+        model: what listens.
+        unsupported: names of fields that were not understood.
+        token: names the stream to whoever resumes it.
+        resumable: whether a snapshot of it was written.
+    """
 
     position: int
     model: ModelInfo
     unsupported: tuple[str, ...]
+    token: str = ""
+    resumable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """The stream can be resumed at this sample; the client need not keep those before it."""
+
+    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +243,15 @@ class Configured:
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """All audio before the ping has been recognised."""
+    """All audio before the ping has been recognised.
+
+    Attributes:
+        id: of the ping.
+        position: samples of that audio.
+    """
 
     id: MessageId
+    position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +285,7 @@ class Failed:
     error: ProtocolError
 
 
-Reply = Ready | Heard | Flushed | Configured | Pong | SlowDown | Done | Failed
+Reply = Ready | Saved | Heard | Flushed | Configured | Pong | SlowDown | Done | Failed
 
 
 @dataclass(frozen=True, slots=True)

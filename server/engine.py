@@ -16,6 +16,7 @@ replies to wherever sessions live.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import logging
 import threading
@@ -24,12 +25,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
+from typing import Protocol as Interface
 
 from asr.errors import ProtocolError
-from asr.features import FRAME_SAMPLES
+from asr.features import frame_span
 from asr.transcript import Event, Partial, Word
 from asr.transcript import Final as FinalEvent
 from server.dialogue import (
+    Acknowledge,
     Configure,
     Configured,
     Done,
@@ -41,8 +44,11 @@ from server.dialogue import (
     Pong,
     Reply,
 )
+from server.snapshot import Record, Snapshot
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from asr.recognizer import Recognizer
     from asr.state import State
     from server.intake import Intake, Samples
@@ -51,6 +57,7 @@ _log = logging.getLogger(__name__)
 
 SLICE_MS: Final = 80  # audio taken from a line in one round: one block
 JOB_BYTES: Final = 128  # what a job costs in a queue beside its audio
+SAVE_SECONDS: Final = 1.0  # of audio from one snapshot that is to be saved to the next
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,12 @@ class End:
     error: ProtocolError | None = None
 
 
-Job = bytes | memoryview | Flush | Configure | Ping | End
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """The last job of a line that goes on elsewhere: answered with `Left`."""
+
+
+Job = bytes | memoryview | Flush | Configure | Ping | Acknowledge | End | Leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +84,53 @@ class Room:
     """The line's backlog is below half of its bound again (no client hears of this)."""
 
 
-Deliver = Callable[[list[Reply | Room]], None]
+@dataclass(frozen=True, slots=True)
+class Left:
+    """All jobs of the line are done; its snapshot is all that there is (no client hears this)."""
+
+
+# A snapshot among the replies is to be saved: a second of audio or a final after the last one.
+Delivered = Reply | Room | Left | Snapshot
+Deliver = Callable[[list[Delivered]], None]
+
+
+class Meter(Interface):
+    """Measures rounds, on the worker thread. It has the clock that the engine has not."""
+
+    def begin(self, due: Sequence[float]) -> None:
+        """A round begins; the first job of each line in it was due at one of these moments."""
+        ...
+
+    def end(self, audio_seconds: float) -> None:
+        """The round is over; so much audio was recognised in it, of all lines together."""
+        ...
 
 
 class Line:
     """One session's stream in the engine. `Engine.open` makes it; only the engine writes to it."""
 
-    def __init__(self, state: State, intake: Intake, deliver: Deliver, opened: float) -> None:
+    def __init__(
+        self,
+        state: State,
+        intake: Intake,
+        deliver: Deliver,
+        opened: float,
+        record: Record | None = None,
+    ) -> None:
         self.state = state
         self.intake = intake
         self.deliver = deliver
         self.opened = opened
+        self.record = record  # of what was said, where the session can be resumed
+        self.snapshot = record.snapshot(state, intake.saved) if record else None
+        self.saved_position = intake.position  # of the last snapshot that was to be saved
         self.jobs: deque[tuple[Job, float]] = deque()
         self.audio_bytes = 0  # of audio that waits
         self.unread = 0  # replies handed over and not yet taken off by the session
         self.room_below: int | None = None  # bytes of backlog below which to say `Room`
         self.partial_words = False  # whether partials are told with their words
-        self.ended = False  # after `End` or a failure: takes no more jobs
+        self.ended = False  # after `End`, `Leave` or a failure: takes no more jobs
+        self.left = False  # `Leave` is done
         self.closed = False
         audio_format = intake.format
         self.slice_bytes = audio_format.frame_bytes * (audio_format.sample_rate * SLICE_MS // 1000)
@@ -104,6 +146,11 @@ class Line:
         audio_format = self.intake.format
         frames = self.audio_bytes // audio_format.frame_bytes
         return frames * 1000 // audio_format.sample_rate
+
+    @property
+    def hears_next(self) -> bool:
+        """Whether the first job is audio. There must be one."""
+        return isinstance(self.jobs[0][0], bytes | memoryview)
 
     @property
     def deadline(self) -> float:
@@ -144,6 +191,7 @@ class Engine:
         company: lines stepped together at most.
         unread: replies that may wait for a session to send them; beyond it its line is left alone,
             so that a client that does not read costs no memory.
+        meter: is told of every round.
     """
 
     def __init__(
@@ -152,11 +200,13 @@ class Engine:
         post: Callable[[Callable[[], None]], object],
         company: int = 64,
         unread: int = 64,
+        meter: Meter | None = None,
     ) -> None:
         self._recognizer = recognizer
         self._post = post
         self._company = company
         self._unread = unread
+        self._meter = meter
         self._changed = threading.Condition()
         self._waiting: dict[Line, None] = {}  # lines with jobs, in order of arrival
         self._stopping = False
@@ -166,6 +216,11 @@ class Engine:
         """Start the worker thread."""
         self._thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the worker thread runs."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """Stop after the current round and wait for it. Jobs that still wait are forgotten."""
         with self._changed:
@@ -173,9 +228,25 @@ class Engine:
             self._changed.notify()
         self._thread.join()
 
-    def open(self, state: State, intake: Intake, deliver: Deliver, now: float) -> Line:
-        """A new line, which begins at `now`, with `deliver` to take its replies."""
-        return Line(state, intake, deliver, now)
+    def open(
+        self,
+        state: State,
+        intake: Intake,
+        deliver: Deliver,
+        now: float,
+        record: Record | None = None,
+    ) -> Line:
+        """A new line.
+
+        Args:
+            state: from which it goes on.
+            intake: likewise.
+            deliver: takes its replies.
+            now: the present; a line that is resumed began before.
+            record: what was said in it, if it can be resumed.
+        """
+        began = now - intake.position / intake.format.sample_rate
+        return Line(state, intake, deliver, began, record)
 
     def submit(self, line: Line, job: Job, arrived: float) -> int:
         """Queue a job behind the line's others. Nothing is refused: stop when it gets too much.
@@ -191,7 +262,7 @@ class Engine:
         with self._changed:
             if line.ended or line.closed:
                 return 0
-            line.ended = isinstance(job, End)
+            line.ended = isinstance(job, End | Leave)
             line.jobs.append((job, arrived))
             if isinstance(job, bytes | memoryview):
                 line.audio_bytes += len(job)
@@ -215,28 +286,52 @@ class Engine:
             if line.unread == self._unread - 1 and line.jobs:
                 self._changed.notify()
 
-    def close(self, line: Line) -> None:
-        """Forget the line: what waits is dropped, and nothing is delivered any more."""
+    def close(self, line: Line) -> Snapshot | None:
+        """Forget the line: what waits is dropped, and nothing is delivered any more.
+
+        Returns:
+            The session after its last round, or None if it cannot be resumed.
+        """
         with self._changed:
             line.closed = True
             self._forget(line)
+            return line.snapshot
 
     def work(self) -> bool:
         """Do one round on the calling thread; False if there was nothing to do."""
         with self._changed:
-            batch = [(line, line.take()) for line in self._choose()]
+            chosen = self._choose()
+            due = [line.deadline for line in chosen if line.hears_next]
+            batch = [(line, line.take()) for line in chosen]
             for line, _ in batch:
                 if not line.jobs:
                     del self._waiting[line]
         if not batch:
             return False
         audio = [(line, job) for line, job in batch if isinstance(job, list)]
-        replies = self._listen(audio)
+        with self._measured(due, [line for line, _ in audio]):
+            replies = self._listen(audio)
         for line, job in batch:
             if not isinstance(job, list):
                 replies[line] = self._guarded(line, partial(self._answer, line, *job))
         self._hand_over(replies)
         return True
+
+    @contextlib.contextmanager
+    def _measured(self, due: list[float], lines: list[Line]) -> Iterator[None]:
+        """Tell the meter of a round in which these lines hear something."""
+        if self._meter is None:
+            yield
+            return
+        before = [line.intake.position for line in lines]
+        self._meter.begin(due)
+        yield
+        self._meter.end(
+            sum(
+                (line.intake.position - position) / line.intake.format.sample_rate
+                for line, position in zip(lines, before, strict=True)
+            )
+        )
 
     def _run(self) -> None:
         while True:
@@ -293,9 +388,9 @@ class Engine:
         """The words of the open segment, after a round: a partial is the last of its events."""
         state = line.state
         words = state.words
-        for word in self._recognizer.decoder.tentative(state.decoder):
-            start, end = (frame * FRAME_SAMPLES for frame in (word.start, word.end))
-            words += (Word(word.text, start, min(end, state.samples), word.confidence),)
+        for word in state.codec.tentative(state.decoder):
+            span = frame_span(word.start, word.end, state.samples)
+            words += (Word(word.text, *span, word.confidence),)
         if not words:
             return ()
         timed = line.intake.at_input_rate(FinalEvent(state.segment, words, "", state.samples))
@@ -304,7 +399,7 @@ class Engine:
     def _answer(self, line: Line, job: Job, arrived: float) -> list[Reply]:
         match job:
             case Ping(message_id):
-                return [Pong(message_id)]
+                return [Pong(message_id, line.intake.position)]
             case Flush(message_id):
                 return [self._flushed(line, message_id)]
             case Configure(endpoint_ms, unsupported):
@@ -312,8 +407,15 @@ class Engine:
                     options = replace(line.state.options, endpoint_ms=endpoint_ms)
                     line.state = replace(line.state, options=options)
                 return [Configured(unsupported)]
+            case Acknowledge(segments):
+                if line.record is not None:
+                    line.record.acknowledge(segments)
+                return []
             case End(error):
                 return self._end(line, error, arrived)
+            case Leave():
+                line.left = True
+                return []
             case _:  # pragma: no cover - audio is never answered
                 raise TypeError(job)
 
@@ -331,10 +433,12 @@ class Engine:
 
     def _end(self, line: Line, error: ProtocolError | None, arrived: float) -> list[Reply]:
         events: list[Event] = []
-        rest = line.intake.end()
-        if rest.size:
-            line.state, events = self._recognizer.step(line.state, rest)
-        line.state, last = self._recognizer.finish(line.state)
+        last: list[Event] = []
+        if not line.state.finished:  # as it is where the end itself is resumed
+            rest = line.intake.end()
+            if rest.size:
+                line.state, events = self._recognizer.step(line.state, rest)
+            line.state, last = self._recognizer.finish(line.state)
         intake = line.intake
         replies: list[Reply] = [
             Heard(intake.at_input_rate(event), arrived) for event in [*events, *last]
@@ -365,20 +469,50 @@ class Engine:
 
     def _hand_over(self, replies: dict[Line, list[Reply]]) -> None:
         """Post what the round brought, in one go."""
-        delivery: list[tuple[Line, list[Reply | Room]]] = []
+        delivery: list[tuple[Line, list[Delivered]]] = []
+        remembered = {line: _remember(line, said) for line, said in replies.items()}
         with self._changed:
-            for line, said in replies.items():
-                room = line.room_below is not None and line.backlog_bytes < line.room_below
-                if room:
+            for line, (said, snapshot) in remembered.items():
+                notes: list[Delivered] = []
+                if line.room_below is not None and line.backlog_bytes < line.room_below:
                     line.room_below = None
+                    notes.append(Room())
+                if snapshot is not None:
+                    notes.append(snapshot)
+                if line.left:
+                    notes.append(Left())
                 line.unread += len(said)
-                if said or room:
-                    delivery.append((line, [*said, Room()] if room else [*said]))
+                if said or notes:
+                    delivery.append((line, [*said, *notes]))
         if delivery:
             self._post(partial(_deliver, delivery))
 
 
-def _deliver(delivery: list[tuple[Line, list[Reply | Room]]]) -> None:
+def _remember(line: Line, said: list[Reply]) -> tuple[list[Reply], Snapshot | None]:
+    """Note what a round of a line brought.
+
+    Returns:
+        What the client does not have of it, and a snapshot if one is to be saved.
+    """
+    record = line.record
+    if record is None:
+        return said, None
+    if any(isinstance(reply, Failed) for reply in said):
+        line.record = line.snapshot = None
+        return said, None
+    new = [r for r in said if not isinstance(r, Heard) or r.event.segment >= record.has]
+    finals = [r.event for r in new if isinstance(r, Heard) and isinstance(r.event, FinalEvent)]
+    for final in finals:
+        record.keep(final)
+    line.snapshot = record.snapshot(line.state, line.intake.saved)
+    passed = line.snapshot.position - line.saved_position
+    if not finals and passed < SAVE_SECONDS * line.intake.format.sample_rate:
+        return new, None
+    line.saved_position = line.snapshot.position
+    return new, line.snapshot
+
+
+def _deliver(delivery: list[tuple[Line, list[Delivered]]]) -> None:
     for line, said in delivery:
         if not line.closed:
             line.deliver(said)

@@ -15,6 +15,7 @@ from asr import audio, resampling
 from asr.live import Conversion
 
 if TYPE_CHECKING:
+    from asr.resampling import ResamplerState
     from asr.transcript import Event
     from server.dialogue import AudioFormat
 
@@ -34,10 +35,15 @@ class Intake:
         position: input samples taken in so far.
     """
 
-    def __init__(self, audio_format: AudioFormat) -> None:
+    def __init__(self, audio_format: AudioFormat, saved: ResamplerState | None = None) -> None:
         self.format = audio_format
-        self._conversion = Conversion(audio_format.sample_rate)
+        self._conversion = Conversion(audio_format.sample_rate, saved)
         self._arrivals: deque[tuple[int, float]] = deque()  # (position after a piece, its arrival)
+
+    @property
+    def saved(self) -> ResamplerState:
+        """What another intake of the same format needs to go on from here."""
+        return self._conversion.state
 
     @property
     def position(self) -> int:

@@ -12,6 +12,7 @@ from asr.errors import ProtocolError
 from asr.state import MAX_ENDPOINT_MS, MIN_ENDPOINT_MS
 from asr.transcript import Event, Partial, Word
 from server.dialogue import (
+    Acknowledge,
     Audio,
     AudioFormat,
     Command,
@@ -28,6 +29,8 @@ from server.dialogue import (
     Pong,
     Ready,
     Reply,
+    Resume,
+    Saved,
     SlowDown,
     Start,
 )
@@ -44,6 +47,8 @@ MAX_RATE: Final = 48000
 RATE_STEP: Final = 25
 MAX_ID: Final = 128  # characters of an id, which is kept until it is answered
 MAX_NAMES: Final = 32  # unsupported fields that are named back
+MAX_TOKEN: Final = 128  # characters of a token; ours have 43
+MAX_START: Final = 65_536  # characters of a start that can be resumed: each snapshot carries it
 
 Fields = dict[str, Any]
 
@@ -77,13 +82,15 @@ class Native:
         kind = fields.pop("type", None)
         if not isinstance(kind, str):
             _bad('a text message must have a "type"')
+        if kind == "start":
+            return [self._start(fields, message)]
         handler = self._handlers.get(kind)
         if handler is None:
-            known = ", ".join(self._handlers)
+            known = ", ".join(("start", *self._handlers))
             raise ProtocolError(
                 f"unknown type {_show(kind)}; version {VERSION} knows {known}", "unknown_type", 1003
             )
-        if self._format is None and kind != "start":
+        if self._format is None:
             raise ProtocolError(f"{kind} before start; send start first", "out_of_order", 1008)
         return [handler(self, fields)]
 
@@ -97,6 +104,8 @@ class Native:
                 return self._heard(event, _latency_ms(since, now))
             case Pong(message_id):
                 return {"type": "pong", "id": message_id}
+            case Saved(position):
+                return {"type": "saved", "position": position}
             case SlowDown(backlog_ms):
                 return {"type": "slow_down", "backlog_ms": backlog_ms}
             case Flushed(message_id, words, position):
@@ -172,37 +181,39 @@ class Native:
             )
         return Audio(data)
 
-    def _start(self, fields: Fields) -> Command:
+    def _start(self, fields: Fields, message: str) -> Command:
         if self._format is not None:
             raise ProtocolError("a second start; open a new connection", "out_of_order", 1008)
+        _check_version(fields)
         if "resume" in fields:
-            raise ProtocolError(
-                "resume: no such session here; start a new one and send its audio again",
-                "resume_unknown",
-                1008,
-            )
-        version = fields.pop("version", None)
-        if type(version) is not int or version != VERSION:
-            raise ProtocolError(
-                f"version {_show(version)}; this server speaks version {VERSION}",
-                "bad_version",
-                1008,
-            )
+            return _resume(fields)
         unsupported: list[str] = []
         audio_format = _format(_table(fields, "format"), unsupported)
         options = _table(fields, "options")
         partials = _boolean(options, "partials")
         self._words = _boolean(options, "words")
+        resumes = _boolean(options, "resume", default=False)
         endpoint_ms = _endpoint_ms(options)
         unsupported += [*_left(options, "options."), *_left(fields, "")]
         self._format = audio_format
-        return Start(audio_format, partials, endpoint_ms, tuple(unsupported))
+        kept = message if len(message) <= MAX_START else ""
+        return Start(
+            audio_format,
+            partials,
+            endpoint_ms,
+            tuple(unsupported),
+            message=kept,
+            resumes=resumes,
+        )
 
     def _flush(self, fields: Fields) -> Command:
         return Flush(_id(fields))
 
     def _ping(self, fields: Fields) -> Command:
         return Ping(_id(fields))
+
+    def _acknowledge(self, fields: Fields) -> Command:
+        return Acknowledge(_count(fields, "segments"))
 
     def _configure(self, fields: Fields) -> Command:
         options = _table(fields, "options")
@@ -215,10 +226,10 @@ class Native:
         return Finish()
 
     _handlers: Final[dict[str, Callable[[Native, Fields], Command]]] = {
-        "start": _start,
         "flush": _flush,
         "configure": _configure,
         "ping": _ping,
+        "ack": _acknowledge,
         "finish": _finish,
     }
 
@@ -229,10 +240,39 @@ def _ready(reply: Ready) -> Fields:
         "type": "ready",
         "version": VERSION,
         "position": reply.position,
+        "token": reply.token,
+        "resumable": reply.resumable,
         "model": {"name": model.name, "id": model.id},
         "latency": {"block_ms": model.block_ms, "look_ahead_ms": model.look_ahead_ms},
         "unsupported": list(reply.unsupported),
     }
+
+
+def _check_version(fields: Fields) -> None:
+    version = fields.pop("version", None)
+    if type(version) is not int or version != VERSION:
+        raise ProtocolError(
+            f"version {_show(version)}; this server speaks version {VERSION}",
+            "bad_version",
+            1008,
+        )
+
+
+def _resume(fields: Fields) -> Resume:
+    asked = _table(fields, "resume")
+    token = asked.pop("token", None)
+    if not isinstance(token, str) or len(token) > MAX_TOKEN:
+        _bad(f"resume.token must be what ready said, not {_show(token)}")
+    position = _count(asked, "position")
+    segments = _count(asked, "segments") if "segments" in asked else None
+    return Resume(token, position, segments, (*_left(asked, "resume."), *_left(fields, "")))
+
+
+def _count(fields: Fields, name: str) -> int:
+    value = fields.pop(name, None)
+    if type(value) is not int or not 0 <= value < 2**53:
+        _bad(f"{name} must be a whole number from 0 to 2^53, not {_show(value)}")
+    return value
 
 
 def _latency_ms(since: float, now: float) -> float:
@@ -260,8 +300,8 @@ def _table(fields: Fields, name: str) -> Fields:
     return value
 
 
-def _boolean(options: Fields, name: str) -> bool:
-    value = options.pop(name, True)
+def _boolean(options: Fields, name: str, *, default: bool = True) -> bool:
+    value = options.pop(name, default)
     if not isinstance(value, bool):
         _bad(f"options.{name} must be true or false, not {_show(value)}")
     return value

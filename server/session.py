@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections import deque
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from typing import Protocol as Interface
 
@@ -20,36 +21,49 @@ from asr.errors import ProtocolError
 from asr.state import Options
 from asr.transcript import Partial
 from server.dialogue import (
+    Acknowledge,
     Answer,
     Audio,
     Command,
+    Configure,
     Discard,
     Done,
     Failed,
     Finish,
+    Flush,
     Heard,
     Message,
     ModelInfo,
+    Ping,
     Protocol,
     Ready,
     Reply,
+    Resume,
+    Saved,
     SlowDown,
     Start,
 )
-from server.engine import End, Engine, Line, Room
+from server.engine import Delivered, End, Engine, Leave, Left, Line, Room
 from server.intake import Intake
+from server.resume import reopen
+from server.snapshot import Record, Snapshot
 
 if TYPE_CHECKING:
     from asyncio.transports import Transport
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from asr.recognizer import Recognizer
     from server.limits import Limits
+    from server.resume import Hold, Resumption
 
 _log = logging.getLogger(__name__)
 
 NORMAL: Final = 1000
 GOING_AWAY: Final = 1001
+ABNORMAL: Final = 1006  # without a word
+TRY_AGAIN_LATER: Final = 1013
+TAKEN_OVER: Final = 1008, "resumed on another connection"
+MOVED: Final = 1012, "the server stops; resume this session"
 
 
 class Connection(Interface):
@@ -76,6 +90,11 @@ class Connection(Interface):
         """Say goodbye and wait until the peer has."""
         ...
 
+    @property
+    def close_code(self) -> int | None:
+        """What the peer closed with; 1006 if it was gone without a word, None while it is there."""
+        ...
+
 
 class Session:
     """A client's connection from the upgrade to the close.
@@ -92,6 +111,7 @@ class Session:
         line: its stream in the engine, or None before `start` and between two streams.
         outbox: replies that have not left yet, each with the line it came from.
         last_message: when the peer was last heard of, on the loop's clock.
+        sent: called with every reply that has left, and when it did, on the loop's clock.
     """
 
     def __init__(
@@ -110,8 +130,14 @@ class Session:
         self._engine = engine
         self._limits = limits
         self._now = asyncio.get_running_loop().time
+        self.sent: Callable[[Reply, float], None] | None = None
+        self.resumption: Resumption | None = None
+        self._hold: Hold | None = None  # on the stream, so that it can be resumed
+        self._resumes = False  # the client will do so if the server goes away
+        self._told = False  # the farewell has left
+        self._farewell = NORMAL, ""
         self.line: Line | None = None
-        self.outbox: deque[tuple[Reply | Answer, Line | None]] = deque()
+        self.outbox: deque[tuple[Reply | Answer | Left, Line | None]] = deque()
         self._outbox_changed = asyncio.Event()
         self._outbox_shorter = asyncio.Event()
         self._room = asyncio.Event()
@@ -119,7 +145,6 @@ class Session:
         self._begun = False  # the client has said what it wants
         self._staying = False  # after this stream another one may come
         self._ending = False  # nothing more is accepted
-        self._stopping = False  # the server stops
         self._gone = False  # the peer is gone or given up
         self._opened = self.last_message = self._now()
         self._reading = True
@@ -135,16 +160,41 @@ class Session:
                 # our close could never arrive behind it.
                 await self._close(code, reason)
         finally:
-            if self.line is not None:
-                self._engine.close(self.line)
+            self._let_go()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def dismiss(self) -> None:
+        """The server takes no new sessions: send away a client whose stream has not begun."""
+        if self.line is None:
+            why = f"the server stops; connect again in {self._limits.retry_seconds} s"
+            self._end(ProtocolError(why, "unavailable", TRY_AGAIN_LATER))
+
     def stop(self) -> None:
-        """The server stops: accept nothing more, say what was accepted, then close with 1001."""
-        self._stopping = True
-        self._end(None)
+        """The server stops: accept nothing more, say what was accepted, then close with 1001.
+
+        A client that resumes where a session can go on elsewhere is not told the open segment, but
+        sent there with 1012.
+        """
+        self._farewell = GOING_AWAY, "the server stops"
+        shared = self.resumption is not None and self.resumption.shared
+        if shared and self._resumes and self.line is not None and not self._ending:
+            self._ending = True
+            self._engine.submit(self.line, Leave(), self._now())
+        else:
+            self._end(None)
+
+    def hand_over(self) -> Snapshot | None:
+        """The client has come back on another connection: stop here; what it can go on from."""
+        snapshot = self._engine.close(self.line) if self.line is not None else None
+        self._hold = None
+        self._farewell = TAKEN_OVER
+        self.outbox.clear()
+        self._leave()
+        if self._writing_since is not None:  # it would wait for a peer that is not there
+            self._abort()
+        return snapshot
 
     # Reading
 
@@ -177,7 +227,13 @@ class Session:
 
     async def _carry_out(self, commands: list[Command], arrived: float) -> None:
         for command in commands:
-            backlog = self._obey(command, arrived)
+            backlog = 0
+            if isinstance(command, Start):
+                await self._start(command, arrived)
+            elif isinstance(command, Resume):
+                await self._resume(command, arrived)
+            else:
+                backlog = self._obey(command, arrived)
             self._begun = True
             if isinstance(command, Answer):
                 await self._wait_for_reader()
@@ -186,11 +242,12 @@ class Session:
             elif backlog > self._limits.queue_bytes:
                 await self._wait_for_room()
 
-    def _obey(self, command: Command, arrived: float) -> int:
+    def _obey(
+        self,
+        command: Audio | Flush | Configure | Ping | Acknowledge | Finish | Discard | Answer,
+        arrived: float,
+    ) -> int:
         """Carry a command out or to the engine; return the bytes that wait there."""
-        if isinstance(command, Start):
-            self._start(command, arrived)
-            return 0
         if isinstance(command, Answer):
             self._say(command)
             return 0
@@ -209,14 +266,86 @@ class Session:
             return 0
         return self._engine.submit(self.line, command, arrived)
 
-    def _start(self, start: Start, arrived: float) -> None:
+    async def _start(self, start: Start, arrived: float) -> None:
         options = Options(partials=start.partials)
         if start.endpoint_ms is not None:
             options = replace(options, endpoint_ms=start.endpoint_ms)
-        state = self._recognizer.start(options)
-        self.line = self._engine.open(state, Intake(start.format), self._deliver, arrived)
+        state, intake = self._recognizer.start(options), Intake(start.format)
+        record = None
+        if start.message and self.resumption is not None:
+            record = Record(start.message)
+            hold = await self.resumption.begin(self, record.snapshot(state, intake.saved))
+            if not self._take_hold(hold, resumes=start.resumes):
+                return
+        self.line = self._engine.open(state, intake, self._deliver, arrived, record)
         self.line.partial_words = start.partial_words
-        self._say(Ready(0, self._model, start.unsupported))
+        self._say_ready(0, start.unsupported)
+
+    async def _resume(self, resume: Resume, arrived: float) -> None:
+        """Go on with a stream of another connection, here or elsewhere."""
+        if self.resumption is None:
+            raise ProtocolError(
+                "resume: this server keeps no sessions; start a new one", "resume_unknown", 1008
+            )
+        hold, snapshot = await self.resumption.take_over(resume.token, self, self._recognizer)
+        try:
+            start, record = reopen(resume, snapshot, self._protocol)
+        except ProtocolError:
+            self.resumption.release(hold, snapshot)
+            raise
+        if not self._take_hold(hold, snapshot, resumes=start.resumes):
+            return
+        intake = Intake(start.format, snapshot.intake)
+        self.line = self._engine.open(snapshot.state, intake, self._deliver, arrived, record)
+        self._say_ready(snapshot.position, resume.unsupported)
+        for final in record.finals:
+            self._say(Heard(final, arrived))
+        shown = snapshot.shown()
+        if shown is not None and shown.segment >= record.has:
+            self._say(Heard(intake.at_input_rate(shown), arrived))
+
+    def _take_hold(self, hold: Hold, snapshot: Snapshot | None = None, *, resumes: bool) -> bool:
+        """Note the hold on the stream; False if meanwhile nobody wants it any more."""
+        if self._ending and self.resumption is not None:
+            self.resumption.release(hold, snapshot)
+            return False
+        self._hold, self._resumes = hold, resumes
+        return True
+
+    def _say_ready(self, position: int, unsupported: tuple[str, ...]) -> None:
+        token, resumable = "", False
+        if self._hold is not None:
+            token, resumable = self._hold.token, self._hold.resumable
+        self._say(Ready(position, self._model, unsupported, token, resumable))
+
+    def _save(self, snapshot: Snapshot) -> None:
+        if self.resumption is not None and self._hold is not None:
+            self.resumption.put(self._hold, snapshot, partial(self._saved, snapshot.position))
+
+    def _saved(self, position: int, ours: bool) -> None:  # noqa: FBT001 - as `Store.put` calls it
+        """A snapshot was written, or not, since the stream is another connection's by now."""
+        if not ours:
+            self.hand_over()
+        elif self._resumes and not self._gone:
+            self._say(Saved(position))
+
+    async def _moved(self, line: Line) -> bool:
+        """Save the stream for the server that goes on with it; else it must be ended here."""
+        resumption, hold, snapshot = self.resumption, self._hold, line.snapshot
+        if resumption and hold and snapshot and await resumption.keep(hold, snapshot):
+            return True
+        self._engine.submit(line, End(), self._now())
+        return False
+
+    def _let_go(self) -> None:
+        """The connection is closed: the stream is over, or waits for its client."""
+        snapshot = self._engine.close(self.line) if self.line is not None else None
+        if self.resumption is None or self._hold is None:
+            return
+        code = self._connection.close_code
+        heard = code not in {None, ABNORMAL}  # the peer closed, too: it has all we sent
+        over = heard if self._told else code == NORMAL
+        self.resumption.release(self._hold, None if over else snapshot)
 
     def _finish_one(self, arrived: float) -> None:
         """Finish the stream. Until `Done` has left, nothing more is taken from the client."""
@@ -264,14 +393,16 @@ class Session:
 
     # Writing
 
-    def _deliver(self, replies: list[Reply | Room]) -> None:
+    def _deliver(self, replies: list[Delivered]) -> None:
         for reply in replies:
             if isinstance(reply, Room):
                 self._room.set()
+            elif isinstance(reply, Snapshot):
+                self._save(reply)
             else:
                 self._say(reply, self.line)
 
-    def _say(self, reply: Reply | Answer, line: Line | None = None) -> None:
+    def _say(self, reply: Reply | Answer | Left, line: Line | None = None) -> None:
         """Queue a reply. A partial that has not left gives way to what follows in its segment."""
         if self.outbox and _supersedes(reply, self.outbox[-1][0]):
             self._taken(self.outbox.pop()[1])
@@ -296,8 +427,13 @@ class Session:
         while True:
             while self.outbox:
                 reply, line = self.outbox.popleft()
+                if isinstance(reply, Left):
+                    if line is not None and await self._moved(line):
+                        return MOVED
+                    continue
                 await self._send(reply)
                 self._taken(line)
+                self._told = isinstance(reply, Failed | Done)
                 if isinstance(reply, Failed):
                     return reply.error.close_code, reply.error.code
                 if isinstance(reply, Done):
@@ -316,6 +452,8 @@ class Session:
             self._writing_since = self._now()
             await self._connection.send(message)
         self._writing_since = None
+        if self.sent is not None and not isinstance(reply, Answer):
+            self.sent(reply, self._now())
         self._outbox_shorter.set()
 
     def _begin_anew(self) -> None:
@@ -329,7 +467,7 @@ class Session:
             self._engine.taken(line)
 
     def _goodbye(self) -> tuple[int, str]:
-        return (GOING_AWAY, "the server stops") if self._stopping else (NORMAL, "")
+        return self._farewell
 
     async def _close(self, code: int, reason: str) -> None:
         try:
@@ -347,7 +485,8 @@ class Session:
     async def _watch(self) -> None:
         """Give up on a peer that does not start, does not read, or is not there."""
         limits = self._limits
-        step = min(limits.start_seconds, limits.silent_seconds, limits.write_seconds) / 4
+        bounds = (limits.start_seconds, limits.silent_seconds, limits.write_seconds)
+        step = min(*bounds, limits.session_seconds) / 4
         while True:
             await asyncio.sleep(step)
             now = self._now()
@@ -359,6 +498,15 @@ class Session:
                     ProtocolError(
                         f"no start within {limits.start_seconds:g} s; send start first",
                         "no_start",
+                        1008,
+                    )
+                )
+            elif now - self._opened > limits.session_seconds:
+                self._end(
+                    ProtocolError(
+                        f"the session lasted {limits.session_seconds:g} s, as long as it may; "
+                        "start a new one",
+                        "too_long",
                         1008,
                     )
                 )
@@ -379,9 +527,9 @@ class Session:
             self._leave()
 
 
-def _supersedes(reply: Reply | Answer, waiting: Reply | Answer) -> bool:
+def _supersedes(reply: Reply | Answer | Left, waiting: Reply | Answer | Left) -> bool:
     """Whether a reply makes the one before it, which has not left yet, needless."""
     if isinstance(reply, Heard) and isinstance(waiting, Heard):
         partial = isinstance(waiting.event, Partial)
         return partial and waiting.event.segment == reply.event.segment
-    return isinstance(reply, SlowDown) and isinstance(waiting, SlowDown)
+    return isinstance(reply, SlowDown | Saved) and type(waiting) is type(reply)

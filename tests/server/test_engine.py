@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -24,12 +23,9 @@ from server.dialogue import (
     Ping,
     Pong,
 )
-from server.engine import JOB_BYTES, End, Engine, Line, Room
+from server.engine import JOB_BYTES, Delivered, End, Engine, Line, Room
 from server.intake import Intake
 from tests.server.tones import ToneNetwork, alone, events_alone, recognizer, sing
-
-if TYPE_CHECKING:
-    from server.dialogue import Reply
 
 FORMAT = AudioFormat("f32le", 16000)
 SONG = "ab c  dd"
@@ -40,11 +36,11 @@ class Listener:
 
     def __init__(self, engine: Engine, opened: float = 0.0, options: Options | None = None) -> None:
         self.engine = engine
-        self.said: list[Reply | Room] = []
+        self.said: list[Delivered] = []
         state = recognizer().start(options or Options())
         self.line: Line = engine.open(state, Intake(FORMAT), self.read, opened)
 
-    def read(self, replies: list[Reply | Room]) -> None:
+    def read(self, replies: list[Delivered]) -> None:
         """Note the replies and make room for more."""
         self.said += replies
         for reply in replies:
@@ -61,7 +57,7 @@ class Listener:
         return finals_of(self.said)
 
 
-def finals_of(said: list[Reply | Room]) -> tuple[Final, ...]:
+def finals_of(said: list[Delivered]) -> tuple[Final, ...]:
     """The segments among replies."""
     events = [r.event for r in said if isinstance(r, Heard)]
     return tuple(e for e in events if isinstance(e, Final))
@@ -246,7 +242,7 @@ def test_a_flush_at_another_rate_keeps_what_the_resampler_holds(engine: Engine) 
     """The end of the audio is only looked at, not used up."""
     rate = 44100
     samples = sing("ab c", rate)
-    said: list[list[Reply | Room]] = [[], []]
+    said: list[list[Delivered]] = [[], []]
     for number in range(2):
         intake = Intake(AudioFormat("f32le", rate))
         line = engine.open(recognizer().start(), intake, said[number].extend, 0.0)
@@ -328,7 +324,7 @@ def test_the_worker_thread_does_the_same_and_stops(network: ToneNetwork) -> None
     engine = Engine(recognizer(network), lambda call: call())
     listener = Listener(engine)
 
-    def deliver(replies: list[Reply | Room]) -> None:
+    def deliver(replies: list[Delivered]) -> None:
         listener.read(replies)
         if any(isinstance(r, Done) for r in replies):
             done.set()

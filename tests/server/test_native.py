@@ -136,10 +136,14 @@ def test_start_with_everything_becomes_a_start_command() -> None:
     """Every option of the protocol arrives."""
     message = START | {
         "format": {"encoding": "f32le", "sample_rate": 44100, "channels": 1},
-        "options": {"partials": False, "words": True, "endpoint_ms": 500},
+        "options": {"partials": False, "words": True, "endpoint_ms": 500, "resume": True},
     }
-    (command,) = Native().receive(json.dumps(message))
-    assert command == Start(AudioFormat("f32le", 44100, 1), partials=False, endpoint_ms=500)
+    said = json.dumps(message)
+    (command,) = Native().receive(said)
+    audio_format = AudioFormat("f32le", 44100, 1)
+    assert command == Start(
+        audio_format, partials=False, endpoint_ms=500, message=said, resumes=True
+    )
 
 
 def test_what_start_asks_for_in_vain_is_named_back() -> None:
@@ -247,7 +251,6 @@ def test_nothing_may_come_before_start(message: bytes | str) -> None:
         ({"version": 2}, "bad_version"),
         ({"version": None}, "bad_version"),
         ({"version": True}, "bad_version"),
-        ({"resume": {"token": "T", "position": 5}}, "resume_unknown"),
         ({"options": {"words": 1}}, "bad_message"),
         ({"options": {"endpoint_ms": 800.0}}, "bad_message"),
         ({"format": "s16le"}, "bad_message"),
@@ -273,10 +276,12 @@ def test_every_reply_has_the_fields_of_the_protocol() -> None:
     native = started()
     word = Word("hello", 640, 1280, 0.87654)
     replies: dict[Reply, dict[str, object]] = {
-        Ready(0, ModelInfo("english", "1f", 80, 160), ("lang",)): {
+        Ready(8000, ModelInfo("english", "1f", 80, 160), ("lang",), "t0", resumable=True): {
             "type": "ready",
             "version": 1,
-            "position": 0,
+            "position": 8000,
+            "token": "t0",
+            "resumable": True,
             "model": {"name": "english", "id": "1f"},
             "latency": {"block_ms": 80, "look_ahead_ms": 160},
             "unsupported": ["lang"],

@@ -24,12 +24,15 @@ from server.dialogue import (
     Pong,
     Ready,
     Reply,
+    Resume,
+    Saved,
     SlowDown,
     Start,
 )
 from server.engine import JOB_BYTES
 from server.limits import Limits
 from server.native import Native
+from server.snapshot import KEPT_WORDS, Seal
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs/protocol.md").read_text("utf-8")
@@ -38,7 +41,8 @@ CLIENT = [text for side, text in EXAMPLES if side == "client"]
 SERVER = [json.loads(text) for side, text in EXAMPLES if side == "server"]
 WORD = Word("w", 0, 640, 0.5)
 REPLIES: list[Reply] = [
-    Ready(0, ModelInfo("m", "1", 80, 160), ("x",)),
+    Ready(0, ModelInfo("m", "1", 80, 160), ("x",), "token", resumable=True),
+    Saved(1),
     Heard(Partial(0, "a", "b", 1), 0.0),
     Heard(Final(0, (WORD,), "finish", 1), 0.0),
     Flushed(1, (WORD,), 1),
@@ -71,8 +75,9 @@ def test_no_example_is_untagged() -> None:
 
 def test_every_message_of_the_client_has_an_example() -> None:
     """And no example shows a message that there is not."""
-    assert [kind(text) for text in CLIENT] == ["start", "flush", "configure", "ping", "finish"]
-    assert {kind(text) for text in CLIENT} == set(Native._handlers)  # noqa: SLF001 - the list itself
+    kinds = [kind(text) for text in CLIENT]
+    assert kinds == ["start", "start", "flush", "configure", "ping", "ack", "finish"]
+    assert set(kinds) == {"start", *Native._handlers}  # noqa: SLF001 - the list itself
 
 
 @pytest.mark.parametrize("text", CLIENT, ids=kind)
@@ -83,6 +88,8 @@ def test_the_server_understands_the_clients_example(text: str) -> None:
         conversation.receive(CLIENT[0])
     (command,) = conversation.receive(text)
     assert getattr(command, "unsupported", ()) == ()
+    if isinstance(command, Resume):
+        assert len(command.token) == len(Seal().token())
     if isinstance(command, Start):
         assert command.endpoint_ms == Options().endpoint_ms
 
@@ -148,5 +155,8 @@ def test_the_numbers_in_the_text_are_those_of_the_program() -> None:
     assert f"{MIN_ENDPOINT_MS} to {MAX_ENDPOINT_MS}; default {Options().endpoint_ms}" in TEXT
     assert f"at most {native.MAX_ID} characters" in TEXT
     assert f"no `start` within {limits.start_seconds:g} s" in TEXT
+    assert f"for {limits.resume_seconds:g} s (`--resume-seconds`)" in TEXT
+    assert f"the last {KEPT_WORDS} words" in TEXT
+    assert f"of more than {native.MAX_START} characters" in TEXT
     assert f"takes nothing for {limits.write_seconds:g} s" in TEXT
     assert f"for {limits.silent_seconds:g} s after {limits.silent_seconds:g} s" in TEXT
