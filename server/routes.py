@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from server.native import Native
+from server.protocols import deepgram
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,4 +37,5 @@ class Route:
 
 ROUTES: Final[dict[str, Route]] = {
     "/v1/stream": Route(lambda _: Native()),
+    "/v1/listen": Route(deepgram.Deepgram, deepgram.refusal),
 }

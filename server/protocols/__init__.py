@@ -1,0 +1,1 @@
+"""Protocols of other recognisers: their clients work unchanged (docs/protocols-foreign.md)."""

@@ -1,0 +1,85 @@
+"""What the foreign protocols have in common: JSON as clients write it, whole samples, seconds."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, NoReturn
+
+Fields = dict[str, Any]
+
+MAX_SHOWN: Final = 60  # characters of a client's value that an error repeats
+MAX_NAMES: Final = 32  # unsupported options that are named back
+
+
+def read_object(text: str | bytes) -> Fields:
+    """A JSON object.
+
+    Raises:
+        ValueError: the text is something else; one short line says what.
+    """
+    try:
+        value = json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON ({_line(error)})") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"not a JSON object but {show(value)}")  # noqa: TRY004 - as bad JSON
+    return value
+
+
+def write(fields: Fields) -> str:
+    """A JSON object without blanks."""
+    return json.dumps(fields, separators=(",", ":"))
+
+
+def show(value: object) -> str:
+    """A value of the client's in one short line of plain characters."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    text = json.dumps(value, default=lambda _: "bytes")
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
+
+
+def whole_number(value: object, least: int, most: int) -> int | None:
+    """The value if it is a whole number in these bounds (1.0 is one), else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if least <= value <= most and value == int(value) else None
+
+
+def seconds(samples: int, rate: int) -> float:
+    """Samples in seconds, to the microsecond: no two samples of any rate are the same time."""
+    return round(samples / rate, 6)
+
+
+class WholeSamples:
+    """Cuts a stream of bytes between samples, wherever its messages are cut.
+
+    Attributes:
+        samples: so many have passed.
+    """
+
+    def __init__(self, frame_bytes: int) -> None:
+        """Begin a stream.
+
+        Args:
+            frame_bytes: bytes that hold one sample of every channel.
+        """
+        self.samples = 0
+        self._frame_bytes = frame_bytes
+        self._rest = b""
+
+    def take(self, data: bytes) -> bytes:
+        """The whole samples in what has come by now and was not taken yet."""
+        data = self._rest + data if self._rest else data
+        whole = len(data) - len(data) % self._frame_bytes
+        self._rest = data[whole:]
+        self.samples += whole // self._frame_bytes
+        return data[:whole]
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__

@@ -1,0 +1,384 @@
+"""Deepgram's protocol: what its client is promised, by itself and under the real deepgram-sdk."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from asr.audio import to_s16le
+from asr.errors import ProtocolError
+from server.protocols.deepgram import Deepgram
+from tests.server.conversations import ANYTHING, Desk, hello, objects, survives
+from tests.server.sockets import Service, in_a_loop, serving
+from tests.server.tones import RATE, alone, sing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SONG = "ab c  d"
+RAW = (("encoding", "linear16"), ("sample_rate", str(RATE)), ("model", "nova-3"))
+INTERIM = (*RAW, ("interim_results", "true"))
+FINALIZE, CLOSE, KEEP = ({"type": kind} for kind in ("Finalize", "CloseStream", "KeepAlive"))
+
+
+def desk(*query: tuple[str, str]) -> Desk:
+    """A conversation whose address says this."""
+    return Desk(Deepgram(hello(*query)))
+
+
+def chunks(song: str, size: int = 3200) -> Iterator[bytes]:
+    """A song in messages of so many bytes, as a live client sends it."""
+    data = to_s16le(sing(song))
+    return (data[first : first + size] for first in range(0, len(data), size))
+
+
+def results(said: list[dict[str, Any]], **wanted: bool) -> list[dict[str, Any]]:
+    """The Results with these flags."""
+    found = [message for message in said if message["type"] == "Results"]
+    return [m for m in found if all(m[name] is value for name, value in wanted.items())]
+
+
+def transcript(result: dict[str, Any]) -> str:
+    """What a result says."""
+    return str(result["channel"]["alternatives"][0]["transcript"])
+
+
+def words(said: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The words of all final results."""
+    found = results(said, is_final=True)
+    return [word for result in found for word in result["channel"]["alternatives"][0]["words"]]
+
+
+def expected(song: str) -> list[tuple[str, float, float]]:
+    """The words that a recogniser at hand hears, with times in seconds."""
+    return [(w.text, w.start / RATE, w.end / RATE) for f in alone(sing(song)) for w in f.words]
+
+
+@given(st.integers(301, 9000), st.booleans())
+@settings(max_examples=10)
+def test_final_words_are_those_of_the_recogniser_however_the_bytes_are_cut(
+    size: int,
+    interim: bool,  # noqa: FBT001 - hypothesis passes it by position
+) -> None:
+    """Half samples included; times are exact to the sample, and count audio, not the clock."""
+    said = desk(*(INTERIM if interim else RAW)).answers(*chunks("ab c", size), KEEP, CLOSE)
+    heard = [(w["word"], w["start"], w["end"]) for w in words(said)]
+    assert heard == [
+        (w, pytest.approx(a, abs=1e-6), pytest.approx(b, abs=1e-6)) for w, a, b in expected("ab c")
+    ]
+    assert bool(results(said, is_final=False)) is interim
+
+
+@given(st.lists(st.sampled_from("abcd "), max_size=8).map("".join), st.data())
+@settings(max_examples=20)
+def test_a_final_range_is_never_revised_wherever_finalize_falls(
+    song: str, data: st.DataObject
+) -> None:
+    """Ranges follow one another, words lie in them, and none is told twice."""
+    client = desk(*INTERIM)
+    messages = list(chunks(song, data.draw(st.sampled_from([700, 2560, 8000]))))
+    finalizes = 0
+    said = []
+    for message in messages:
+        said += client.answers(message)
+        if data.draw(st.booleans()):
+            finalizes += 1
+            said += client.answers(FINALIZE)
+    said += client.answers(CLOSE)
+    finals = results(said, is_final=True)
+    assert len(results(finals, from_finalize=True)) == finalizes
+    starts = [result["start"] for result in finals]
+    assert starts == sorted(starts)
+    told = words(said)
+    for before, after in itertools.pairwise(told):
+        assert before["end"] <= after["start"]
+    for result in results(said):
+        for word in result["channel"]["alternatives"][0]["words"]:
+            assert result["start"] <= word["start"]
+            assert word["end"] <= round(result["start"] + result["duration"], 6)
+
+
+def test_a_sentence_is_what_is_final_up_to_speech_final() -> None:
+    """Interim results come first and say the same range; the last is final, and ends the speech."""
+    said = desk(*INTERIM).answers(*chunks(SONG), CLOSE)
+    sentences: list[list[str]] = [[]]
+    for result in results(said, is_final=True):
+        sentences[-1] += transcript(result).split()
+        if result["speech_final"]:
+            sentences.append([])
+    assert [" ".join(s) for s in sentences] == ["a b", "c", "d", ""]
+    assert transcript(results(said)[0]) == "a"
+    assert said[-1]["type"] == "Metadata"
+
+
+def test_every_field_is_there() -> None:
+    """The SDK validates nothing: an application crashes on whatever is missing."""
+    said = desk(*INTERIM).answers(*chunks("a"), CLOSE)
+    for result in results(said):
+        assert result["channel_index"] == [0, 1]
+        assert set(result) == {
+            "type", "channel_index", "start", "duration", "is_final", "speech_final",
+            "from_finalize", "channel", "metadata",
+        }  # fmt: skip
+        about = result["metadata"]
+        assert about["model_info"] == {"name": "tones", "version": "70e5", "arch": "asr"}
+        assert about["request_id"] == said[-1]["request_id"]
+        (alternative,) = result["channel"]["alternatives"]
+        assert set(alternative) == {"transcript", "confidence", "words"}
+        for word in alternative["words"]:
+            assert set(word) == {"word", "start", "end", "confidence", "punctuated_word"}
+            assert 0 <= word["confidence"] <= 1
+
+
+def test_the_last_message_tells_what_was_received() -> None:
+    """Seconds of audio, its SHA-256, and when."""
+    last = desk(*RAW).answers(*chunks("ab"), CLOSE)[-1]
+    assert last["duration"] == pytest.approx(len(sing("ab")) / RATE, abs=1e-6)
+    assert last["sha256"] == hashlib.sha256(b"".join(chunks("ab"))).hexdigest()
+    assert last["channels"] == 1
+    assert last["transaction_key"] == "deprecated"
+
+
+def test_finalize_is_answered_even_when_nothing_was_said() -> None:
+    """Or clients wait for ever."""
+    (answer,) = desk(*RAW).answers(FINALIZE)
+    assert (answer["is_final"], answer["from_finalize"]) == (True, True)
+    assert (transcript(answer), answer["duration"]) == ("", 0.0)
+
+
+def test_keep_alive_gets_no_answer() -> None:
+    """It only says that the client is there."""
+    assert desk(*RAW).hear(json.dumps(KEEP)) == []
+
+
+def test_a_stream_ends_with_an_empty_message_too() -> None:
+    """As clients did before there was CloseStream; what comes after it is not heard."""
+    said = desk(*RAW).answers(*chunks("a"), b"", b"\0\0", "nonsense")
+    assert [message["type"] for message in said] == ["Results", "Metadata"]
+
+
+def test_the_end_of_an_utterance_comes_from_the_times_of_words() -> None:
+    """Once for each pause that is long enough, behind the last word, whatever the messages."""
+    query = (*RAW, ("utterance_end_ms", "1000"), ("endpointing", "2000"))
+    for size in (2560, 10**6):
+        said = desk(*query).answers(*chunks("ab c", size), CLOSE)
+        ends = [m["last_word_end"] for m in said if m["type"] == "UtteranceEnd"]
+        song = expected("ab c")
+        assert ends == [pytest.approx(song[1][2]), pytest.approx(song[2][2])]
+
+
+def test_speech_is_told_to_start_before_its_first_result() -> None:
+    """Once an utterance, at its first word."""
+    said = desk(*RAW, ("vad_events", "true")).answers(*chunks("ab c"), CLOSE)
+    assert [m["type"] for m in said] == ["SpeechStarted", "Results"] * 2 + ["Metadata"]
+    song = expected("ab c")
+    stamps = [m["timestamp"] for m in said if m["type"] == "SpeechStarted"]
+    assert stamps == [pytest.approx(song[0][1]), pytest.approx(song[2][1])]
+
+
+@pytest.mark.parametrize(
+    ("given_pause", "finals", "ends", "warned"),
+    [
+        (None, 3, 3, False),
+        ("true", 3, 3, False),
+        ("300", 3, 3, True),
+        ("1500", 2, 2, False),
+        ("false", 3, 1, False),  # only the end of the stream ends the speech
+    ],
+)
+def test_endpointing_is_done_as_asked_or_the_answer_says_otherwise(
+    given_pause: str | None, finals: int, ends: int, *, warned: bool
+) -> None:
+    """A pause of 480 ms is the least; `false` never says that speech is over."""
+    query = RAW if given_pause is None else (*RAW, ("endpointing", given_pause))
+    said = desk(*query).answers(*chunks(SONG), CLOSE)
+    assert len(results(said, is_final=True)) == finals
+    assert len(results(said, speech_final=True)) == ends
+    assert ("warnings" in said[-1]) is warned
+
+
+def test_what_is_asked_for_in_vain_is_named_in_every_answer() -> None:
+    """The model and switches that are off are no requests."""
+    query = (*RAW, ("punctuate", "true"), ("diarize", "false"), ("language", "de"), ("x", "1"))
+    said = desk(*query, ("language", "fr")).answers(*chunks("a"), CLOSE)
+    for warnings in (said[0]["metadata"]["warnings"], said[-1]["warnings"]):
+        assert [warning["parameter"] for warning in warnings] == ["language", "punctuate", "x"]
+    assert "warnings" not in desk(*RAW, ("language", "en-GB")).answers(CLOSE)[-1]
+
+
+def test_configure_is_refused_in_its_own_shape_and_the_stream_goes_on() -> None:
+    """Nothing is changed in silence."""
+    client = desk(*RAW)
+    (answer,) = client.answers({"type": "Configure", "keyterms": ["x"]})
+    assert answer["type"] == "ConfigureFailure"
+    assert set(answer) == {"type", "request_id", "code", "description"}
+    assert client.answers(CLOSE)[-1]["type"] == "Metadata"
+
+
+@pytest.mark.parametrize("message", ["no json", "[1]", '{"type":"Listen"}', '{"x":1}', "[" * 10**5])
+def test_text_that_cannot_be_read_ends_the_stream_with_its_words(message: str) -> None:
+    """What was said before is told, then the error, then the close with the service's reason."""
+    client = desk(*RAW)
+    said = client.answers(*chunks("a"), message)
+    assert [m["type"] for m in said] == ["Results", "Error"]
+    assert said[-1]["variant"] == "SchemaError"
+    assert client.ended
+    assert (client.ended.error.code, client.ended.error.close_code) == ("DATA-0000", 1008)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"encoding": "amr-nb"}, "linear16"),
+        ({"encoding": ""}, "linear16"),
+        ({"sample_rate": "16001"}, "multiple of 25"),
+        ({"sample_rate": "1e4"}, "whole number"),
+        ({"sample_rate": "96000"}, "8000 to 48000"),
+        ({"channels": "9"}, "channels is 9"),
+        ({"interim_results": "yes"}, "true or false"),
+        ({"endpointing": "-1"}, "endpointing"),
+        ({"utterance_end_ms": "500"}, "1000"),
+    ],
+)
+def test_an_address_that_cannot_be_met_is_refused(changes: dict[str, str], named: str) -> None:
+    """Before the upgrade, with a line that says what can be had."""
+    with pytest.raises(ProtocolError, match=named):
+        Deepgram(hello(*(dict(RAW) | changes).items()))
+
+
+typed = objects("type", "keyterms", "features").map(json.dumps)
+kinds = st.sampled_from([json.dumps(m) for m in (FINALIZE, CLOSE, KEEP, {"type": "Configure"})])
+messages = st.binary(max_size=3000) | st.text() | ANYTHING.map(json.dumps) | typed | kinds
+
+
+@given(st.lists(messages, max_size=8))
+@settings(max_examples=40)
+def test_any_messages_are_understood_or_refused_in_order(sent: list[bytes | str]) -> None:
+    """The parser's law."""
+    error = survives(Deepgram(hello(*INTERIM, ("utterance_end_ms", "1000"))), sent)
+    assert error is None or (error.code, error.close_code) == ("DATA-0000", 1008)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([k for k, _ in RAW] + ["endpointing", "channels"]) | st.text(),
+            st.text(),
+        ),
+        max_size=6,
+    )
+)
+@settings(max_examples=100)
+def test_any_address_is_understood_or_refused_in_order(query: list[tuple[str, str]]) -> None:
+    """The address comes from strangers, too."""
+    try:
+        outcome = ""
+        Deepgram(hello(*RAW, *query)).opening()
+    except ProtocolError as error:
+        outcome = str(error)
+    assert "\n" not in outcome
+    assert len(outcome) < 300
+
+
+def listen(service: Service, *query: tuple[str, str], **options: Any) -> connect:
+    """A plain websocket to the path."""
+    joined = "&".join(f"{name}={value}" for name, value in query)
+    return connect(f"ws://127.0.0.1:{service.port}/v1/listen?{joined}", **options)
+
+
+@in_a_loop
+async def test_a_bad_address_is_answered_before_the_upgrade_in_the_protocols_shape() -> None:
+    """HTTP 400 with `err_code` and `err_msg`, as the service does."""
+    async with serving() as service:
+        with pytest.raises(InvalidStatus) as caught:
+            async with listen(service, ("encoding", "mp3")):
+                pass
+    response = caught.value.response
+    assert (response.status_code, response.headers["Content-Type"]) == (400, "application/json")
+    assert {"err_code", "err_msg", "request_id"} == set(json.loads(response.body))
+
+
+@in_a_loop
+async def test_an_unreadable_message_closes_with_the_services_code_and_reason() -> None:
+    """1008 DATA-0000."""
+    async with serving() as service, listen(service, *RAW) as socket:
+        await socket.send("nonsense")
+        assert json.loads(await socket.recv())["type"] == "Error"
+        with pytest.raises(ConnectionClosed):
+            await socket.recv()
+    assert (socket.close_code, socket.close_reason) == (1008, "DATA-0000")
+
+
+def sdk(port: int, name: str) -> Any:
+    """A client of the real deepgram-sdk, which takes our server for the service."""
+    deepgram = pytest.importorskip("deepgram", reason="needs deepgram-sdk: pip install .[oracles]")
+    environment = pytest.importorskip("deepgram.environment").DeepgramClientEnvironment
+    ours = f"ws://127.0.0.1:{port}"
+    there = environment(base=ours, production=ours, agent=ours, agent_rest=ours)
+    return getattr(deepgram, name)(api_key="secret", environment=there)
+
+
+OPTIONS = {
+    "model": "nova-3", "encoding": "linear16", "sample_rate": RATE, "interim_results": True,
+    "utterance_end_ms": 1000, "vad_events": True, "smart_format": True, "keyterm": ["a", "b"],
+}  # fmt: skip
+
+
+@in_a_loop
+async def test_the_real_asynchronous_sdk_is_served() -> None:
+    """Its events by its own classes: everything that an application reads is there."""
+    async with serving() as service:
+        client = sdk(service.port, "AsyncDeepgramClient")
+        async with client.listen.v1.connect(**OPTIONS) as socket:
+            for chunk in chunks(SONG):
+                await socket.send_media(chunk)
+            await socket.send_keep_alive()
+            await socket.send_finalize()
+            await socket.send_close_stream()
+            heard = [message async for message in socket]
+    check_sdk(heard)
+
+
+@in_a_loop
+async def test_the_real_synchronous_sdk_is_served() -> None:
+    """The same by the other client, which has another websocket underneath."""
+
+    def talk(port: int) -> list[Any]:
+        with sdk(port, "DeepgramClient").listen.v1.connect(**OPTIONS) as socket:
+            for chunk in chunks(SONG):
+                socket.send_media(chunk)
+            socket.send_keep_alive()
+            socket.send_finalize()
+            socket.send_close_stream()
+            return list(socket)
+
+    async with serving() as service:
+        check_sdk(await asyncio.to_thread(talk, service.port))
+
+
+def check_sdk(heard: list[Any]) -> None:
+    """What the SDK made of our messages."""
+    kinds = [type(message).__name__ for message in heard]
+    assert set(kinds) == {
+        "ListenV1Results", "ListenV1SpeechStarted", "ListenV1UtteranceEnd", "ListenV1Metadata"
+    }  # fmt: skip
+    assert kinds[-1] == "ListenV1Metadata"
+    finals = [m for m in heard if m.type == "Results" and m.is_final]
+    told = [w for m in finals for w in m.channel.alternatives[0].words]
+    song = expected(SONG)
+    assert [(w.word, w.start, w.end) for w in told] == [
+        (word, pytest.approx(start), pytest.approx(end)) for word, start, end in song
+    ]
+    assert sum(bool(m.from_finalize) for m in finals) == 1
+    assert finals[0].metadata.model_info.name == "tones"
+    assert {w["parameter"] for w in heard[-1].warnings} == {"smart_format", "keyterm"}
+    assert heard[-1].duration == pytest.approx(len(sing(SONG)) / RATE)
