@@ -108,7 +108,7 @@ def blocks(source: Source, seconds: float = 1.0) -> Iterator[Audio]:
             part = _decode(sound, size, head, name, found)
             found += len(part)
             if len(part) or not found:
-                yield Audio(_mono(part), sound.samplerate, sound.channels)
+                yield Audio(mono(part), sound.samplerate, sound.channels)
             if len(part) < size:
                 break
         if found < promised:
@@ -147,6 +147,43 @@ def to_f32le(samples: Samples) -> bytes:
     return samples.astype("<f4").tobytes()
 
 
+def from_mulaw(data: bytes) -> Samples:
+    """Samples in μ-law, a byte each (ITU-T G.711, table 2), as float32 in (-1, 1), exact."""
+    return _MULAW[np.frombuffer(data, np.uint8)]
+
+
+def from_alaw(data: bytes) -> Samples:
+    """Samples in A-law, a byte each (ITU-T G.711, table 1), as float32 in (-1, 1), exact."""
+    return _ALAW[np.frombuffer(data, np.uint8)]
+
+
+def mono(samples: Samples) -> Samples:
+    """Mean over channels [n, C] → [n], channel after channel, so that n cannot change a bit."""
+    total = samples[:, 0].copy()
+    for channel in range(1, samples.shape[1]):
+        total += samples[:, channel]
+    return total if samples.shape[1] == 1 else total / np.float32(samples.shape[1])
+
+
+def _mulaw_table() -> Samples:
+    """What each byte means: sign, exponent and mantissa, all bits inverted."""
+    code = ~np.arange(256, dtype=np.uint8)
+    size = ((((code & 15) << 3).astype(np.int32) + 132) << (code >> 4 & 7)) - 132
+    return np.where(code & 128, -size, size).astype(np.float32) / np.float32(32768)
+
+
+def _alaw_table() -> Samples:
+    """What each byte means: sign, exponent and mantissa, every other bit inverted."""
+    code = np.arange(256, dtype=np.uint8) ^ 0x55
+    exponent = (code >> 4 & 7).astype(np.int32)
+    steps = ((code & 15) << 4).astype(np.int32) + 8
+    size = np.where(exponent, (steps + 256) << np.maximum(exponent - 1, 0), steps)
+    return np.where(code & 128, size, -size).astype(np.float32) / np.float32(32768)
+
+
+_MULAW, _ALAW = _mulaw_table(), _alaw_table()
+
+
 def _from_pcm(data: bytes, dtype: str, name: str) -> NDArray[Any]:
     width = np.dtype(dtype).itemsize
     if len(data) % width:
@@ -155,14 +192,6 @@ def _from_pcm(data: bytes, dtype: str, name: str) -> NDArray[Any]:
             "send whole samples, and check the encoding"
         )
     return np.frombuffer(data, dtype)
-
-
-def _mono(samples: Samples) -> Samples:
-    """Mean over channels [n, C] → [n], channel after channel, so that n cannot change a bit."""
-    total = samples[:, 0].copy()
-    for channel in range(1, samples.shape[1]):
-        total += samples[:, channel]
-    return total if samples.shape[1] == 1 else total / np.float32(samples.shape[1])
 
 
 def _name(source: Source) -> str:

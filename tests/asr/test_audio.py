@@ -226,6 +226,17 @@ def test_float_samples_survive_bit_for_bit(samples):
     assert audio.from_f32le(audio.to_f32le(samples)).tobytes() == samples.tobytes()
 
 
+@pytest.mark.parametrize(
+    ("name", "decode"), [("ULAW", audio.from_mulaw), ("ALAW", audio.from_alaw)]
+)
+def test_the_laws_of_g711_are_those_of_libsndfile(name, decode):
+    """All 256 of each; telephones send nothing else."""
+    data = bytes(range(256))
+    about = {"samplerate": 8000, "channels": 1, "format": "RAW", "subtype": name}
+    expected, _ = soundfile.read(io.BytesIO(data), dtype="float32", **about)
+    assert np.array_equal(decode(data), expected)
+
+
 def test_samples_beyond_the_range_are_limited_not_wrapped():
     """A loud peak must not become a click of the other sign."""
     loud = np.array([2.0, -2.0, np.inf, -np.inf, np.nan], np.float32)
