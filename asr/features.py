@@ -1,8 +1,9 @@
 """Log-mel features of 16 kHz audio, made in blocks of one shape so that their bits never vary.
 
-Feature frame i is made of samples [160 i, 160 i + 400): 25 ms under a periodic Hann window, in
-the middle of a 512-point Fourier transform; 80 triangular bands, equally spaced on the HTK mel
-scale from 0 to 8000 Hz; natural logarithm of the energy, floored. A block is 8 such frames.
+Feature frame i is made of samples [160 i - 240, 160 i + 160): 25 ms under a periodic Hann window,
+in the middle of a 512-point Fourier transform; 80 triangular bands, equally spaced on the HTK mel
+scale from 0 to 8000 Hz; natural logarithm of the energy, floored. A block is 8 such frames. Windows
+look back, so that a block needs no sample beyond its own 1,280; 240 zeros stand before the stream.
 
 Why blocks: the product with the mel matrix goes through BLAS, which adds in another order for
 another number of rows (last bits differ). With always 8 rows, a frame has the same bits whether
@@ -30,7 +31,8 @@ BANDS = 80
 FLOOR = 1e-6  # digital silence becomes ln(1e-6) = -13.8 instead of minus infinity
 FRAME_SAMPLES = HOP * SUBSAMPLING  # 640: one output frame
 BLOCK_SAMPLES = HOP * BLOCK_FRAMES  # 1,280: from one block to the next
-BLOCK_SUPPORT = BLOCK_SAMPLES - HOP + WINDOW  # 1,520: what one block is made of
+LOOK_BACK = WINDOW - HOP  # 240: samples before a block that its first windows reach back to
+BLOCK_SUPPORT = LOOK_BACK + BLOCK_SAMPLES  # 1,520: what one block is made of
 _BLOCKS_AT_ONCE = 8  # keeps the work of `log_mel` within the processor's cache
 
 
@@ -60,6 +62,24 @@ def output_frames(samples: int) -> int:
 def blocks_for(frames: int, look_ahead: int) -> int:
     """Blocks that must be stepped before that many output frames are out; 0 for no frames."""
     return -(-(frames + look_ahead) // BLOCK_OUTPUTS) if frames else 0
+
+
+def frame_span(first: int, end: int, samples: int) -> tuple[int, int]:
+    """The samples that output frames first … end - 1 of a stream stand for.
+
+    Frame t hears [640 t - 240, 640 t + 640), the first of them through a window that has hardly
+    risen; it stands for [640 t - 240, 640 t + 400).
+
+    Args:
+        first: frame, ≥ 0.
+        end: one past the last frame, first < end ≤ `output_frames(samples)`.
+        samples: length of the stream: no time lies beyond.
+
+    Returns:
+        First sample and last sample + 1.
+    """
+    start, stop = (FRAME_SAMPLES * frame - LOOK_BACK for frame in (first, end))
+    return max(0, start), min(stop, samples)
 
 
 def log_mel_blocks(blocks: Array) -> Array:
@@ -120,9 +140,8 @@ def log_mel(samples: Array, look_ahead: int = 0) -> Array:
     if not outputs:
         return np.zeros((0, BANDS), np.float32)
     blocks = blocks_for(outputs, look_ahead)
-    padded = np.zeros(BLOCK_SAMPLES * (blocks - 1) + BLOCK_SUPPORT, np.float32)
-    used = min(len(samples), len(padded))  # up to 240 last samples may lie under no frame
-    padded[:used] = samples[:used]
+    padded = np.zeros(LOOK_BACK + BLOCK_SAMPLES * blocks, np.float32)
+    padded[LOOK_BACK : LOOK_BACK + len(samples)] = samples
     step = padded.strides[0]
     support = np.lib.stride_tricks.as_strided(
         padded, (blocks, BLOCK_SUPPORT), (BLOCK_SAMPLES * step, step), writeable=False

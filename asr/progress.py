@@ -18,9 +18,10 @@ from asr.errors import StateError
 from asr.features import (
     BLOCK_SAMPLES,
     BLOCK_SUPPORT,
-    FRAME_SAMPLES,
+    LOOK_BACK,
     blocks_for,
     check_samples,
+    frame_span,
     output_frames,
 )
 from asr.state import State
@@ -87,8 +88,8 @@ class Progress:
         self._look_ahead = look_ahead
         self._codec = state.codec
         self._decoder = state.decoder
-        self._pool = state.waiting  # samples at hand
-        self._offset = 0  # where in them the next block begins
+        self._pool = state.waiting  # samples at hand, from those that the next block looks back to
+        self._offset = 0  # where in them it looks back to
         self._samples = state.samples
         self._repaired = state.repaired
         self._words = state.words
@@ -110,10 +111,8 @@ class Progress:
         """Append the digital silence under which the last output frames come out."""
         self._frames = output_frames(self._samples)
         missing = blocks_for(self._frames, self._look_ahead) - self._blocks
-        length = (missing - 1) * BLOCK_SAMPLES + BLOCK_SUPPORT if missing > 0 else 0
-        pool = np.zeros(length, np.float32)
-        used = min(length, len(self._pool))  # the very last samples may lie under no frame
-        pool[:used] = self._pool[:used]
+        pool = np.zeros(LOOK_BACK + missing * BLOCK_SAMPLES, np.float32)
+        pool[: len(self._pool)] = self._pool
         self._pool = pool
 
     def ready(self) -> bool:
@@ -126,7 +125,7 @@ class Progress:
 
     def pass_silence(self) -> bool:
         """Pass over the next block if its silence needs no network; whether that was so."""
-        if self.block()[:BLOCK_SAMPLES].any():
+        if self.block()[LOOK_BACK:].any():
             self._silent_blocks = 0
         else:
             self._silent_blocks = min(self._silent_blocks, SILENT_STEPS) + 1
@@ -190,9 +189,8 @@ class Progress:
     def _add(self, committed: Iterable[DecodedWord]) -> None:
         """Words with frames become words with samples."""
         for word in committed:
-            end = min(word.end * FRAME_SAMPLES, self._samples)
-            timed = Word(word.text, word.start * FRAME_SAMPLES, end, word.confidence)
-            self._words = (*self._words, timed)
+            span = frame_span(word.start, word.end, self._samples)
+            self._words = (*self._words, Word(word.text, *span, word.confidence))
 
     def _tell(self) -> None:
         """The events of the block just done: finals, then at most one partial."""
@@ -222,8 +220,7 @@ class Progress:
 
     def _position(self) -> int:
         """Samples that the blocks done rest on."""
-        heard = (self._blocks - 1) * BLOCK_SAMPLES + BLOCK_SUPPORT
-        return min(heard, self._samples)
+        return min(self._blocks * BLOCK_SAMPLES, self._samples)
 
 
 def _text(words: Iterable[Word | DecodedWord]) -> str:

@@ -23,6 +23,7 @@ from asr.errors import ConfigError, StateError
 from asr.features import (
     BLOCK_SUPPORT,
     FRAME_SAMPLES,
+    LOOK_BACK,
     SAMPLE_RATE,
     Normalisation,
     log_mel_blocks,
@@ -117,8 +118,8 @@ class Recognizer:
         name: of the model.
         acoustic: the network.
         decoder: makes words of its log-probabilities.
-        look_ahead_samples: the words of an output frame need no sample beyond so many after its
-            end: the network's look-ahead, the rest of the block and of the window.
+        look_ahead_samples: output frame t, which hears samples up to 640 (t + 1) itself, needs none
+            beyond so many more: the network's look-ahead and the rest of the block.
     """
 
     def __init__(
@@ -144,8 +145,8 @@ class Recognizer:
         self.decoder = decoder
         self.bundle_id = bundle_id
         self.name = name
-        # Frame t comes out of block (t + L) // 2, whose samples end before 640 (t + L) + 1520.
-        self.look_ahead_samples = FRAME_SAMPLES * (acoustic.look_ahead - 1) + BLOCK_SUPPORT
+        # Frame t comes out of block (t + L) // 2, whose samples end before 640 (t + L) + 1280.
+        self.look_ahead_samples = FRAME_SAMPLES * (acoustic.look_ahead + 1)
         self._normalisation = normalisation
         self._blank = progress.blank_rows(acoustic.heads[decoder.head])
         self._initial = acoustic.initial()
@@ -158,7 +159,7 @@ class Recognizer:
                 does not know.
         """
         codec = self._decoder_for(options)
-        silence = np.zeros(0, np.float32)
+        silence = np.zeros(LOOK_BACK, np.float32)  # what the first block looks back to
         return State(self.bundle_id, options, silence, self._initial, codec.start(), codec=codec)
 
     def expect(self, state: State, phrases: Iterable[str]) -> State:
@@ -247,8 +248,9 @@ class Recognizer:
         Raises:
             StateError: the bytes are damaged, of another version or of another model.
         """
+        lengths = range(LOOK_BACK, BLOCK_SUPPORT)
         return states_module.restore(
-            saved, self.bundle_id, self._decoder_for, self._initial, BLOCK_SUPPORT
+            saved, self.bundle_id, self._decoder_for, self._initial, lengths
         )
 
     def stream(self, options: Options = DEFAULTS) -> Stream:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from asr.decoding import Decoder
 
 MAGIC = b"asr-state"
-VERSION = 2
+VERSION = 3
 _START = struct.Struct(f"<{len(MAGIC)}sBI")
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
 MIN_ENDPOINT_MS = 480  # a word is committed after that pause at the earliest
@@ -70,7 +70,8 @@ class State:
     Attributes:
         bundle_id: the model that it belongs to.
         options: what the listener wants.
-        waiting: samples not yet done with, float32 [less than 1,520].
+        waiting: samples not yet done with, the 240 that the next block looks back to among them,
+            float32 [240 … 1,519]; none in a finished stream.
         acoustic: state of the network.
         decoder: state of the decoder.
         words: committed words of the open segment, at most 99.
@@ -126,7 +127,7 @@ def restore(
     bundle_id: str,
     decoder_for: Callable[[Options], Decoder],
     initial: AcousticState,
-    waiting_limit: int,
+    waiting_lengths: range,
 ) -> State:
     """The state that `State.dump` wrote.
 
@@ -135,7 +136,7 @@ def restore(
         bundle_id: the model that is to go on.
         decoder_for: its decoder for a listener.
         initial: a state of its network, for the shapes.
-        waiting_limit: waiting samples are fewer than this.
+        waiting_lengths: how many samples can wait in a stream that is not finished.
 
     Raises:
         StateError: the bytes are damaged, of another version or of another model.
@@ -168,8 +169,8 @@ def restore(
         raise StateError(f"the saved state does not hold a state ({error})") from error
     if [a.shape for a in acoustic] != [a.shape for a in initial]:
         raise StateError("the saved state holds arrays of other shapes than the model's")
-    if waiting.ndim != 1 or len(waiting) >= waiting_limit:
-        raise StateError("the saved state holds more waiting samples than a stream can have")
+    if waiting.ndim != 1 or len(waiting) not in (range(1) if state.finished else waiting_lengths):
+        raise StateError("the saved state holds another number of waiting samples than it can")
     return state
 
 

@@ -1,8 +1,7 @@
 """Emission latency: how long after its end a word stands for good (asr/emission.py).
 
 DATA is a manifest with word times (`asr align`). Chunks of 80 ms unless told otherwise; look-ahead
-and waiting for a chunk to fill are inside, the time to compute is not. Chunks of 20 ms give 60 ms
-less: a block needs 15 ms of sound behind its own 80, for which chunks of 80 wait a whole chunk.
+and waiting for a chunk to fill are inside, the time to compute is not.
 Targets: p50 at most 200 ms, p90 at most 400 ms.
 """
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from asr.acoustic import BLOCK_FRAMES
 from asr.errors import DataError
-from asr.features import FRAME_SAMPLES, blocks_for, log_mel, output_frames
+from asr.features import FRAME_SAMPLES, LOOK_BACK, blocks_for, frame_span, log_mel, output_frames
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,11 +170,11 @@ def joined(words: Sequence[Span], units: Sequence[Span], length: int) -> list[tu
     edges = [samples_of(unit, length) for unit in units]
     for k, (before, after) in enumerate(pairwise(units)):
         if after.start not in starts:
-            middle = half * (before.end + after.start)
+            middle = half * (before.end + after.start) - LOOK_BACK
             edges[k], edges[k + 1] = (edges[k][0], middle), (middle, edges[k + 1][1])
     return [(unit.text, *edge) for unit, edge in zip(units, edges, strict=True)]
 
 
 def samples_of(span: Span, length: int) -> tuple[int, int]:
     """First sample and last sample + 1 of a span in a recording of that length at 16 kHz."""
-    return span.start * FRAME_SAMPLES, min(length, span.end * FRAME_SAMPLES)
+    return frame_span(span.start, span.end, length)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - PyTorch's custom
 
-from asr.features import BANDS, FFT, FLOOR, HOP, WINDOW, mel_filters
+from asr.features import BANDS, FFT, FLOOR, HOP, LOOK_BACK, WINDOW, mel_filters
 
 MARGIN = (FFT - WINDOW) // 2  # zeros of the window on either side inside the FFT
 
@@ -37,9 +37,10 @@ class LogMel(torch.nn.Module):
         self.register_buffer("deviation", torch.as_tensor(deviation, dtype=torch.float32))
 
     def forward(self, samples: Tensor, frames: int) -> Tensor:
-        """Features [B, frames, 80] of samples [B, n]; zeros follow what is given."""
+        """Features [B, frames, 80] of samples [B, n]; zeros stand before and behind them."""
+        before = LOOK_BACK + MARGIN
         needed = (frames - 1) * HOP + FFT
-        padded = F.pad(samples, (MARGIN, max(0, needed - samples.shape[1] - MARGIN)))
+        padded = F.pad(samples, (before, max(0, needed - samples.shape[1] - before)))
         rows = padded.unfold(1, FFT, HOP)[:, :frames]
         power = torch.fft.rfft(rows * self.window).abs().square()
         mel: Tensor = power @ self.filters

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - PyTorch's custom
 
-from asr.features import output_frames
+from asr.features import FRAME_SAMPLES, LOOK_BACK, output_frames
 from training.crf import log_partition
 
 if TYPE_CHECKING:
@@ -128,7 +128,9 @@ def frame_labels(
         return np.full(T, UNKNOWN, np.int64)
     labels = np.zeros(T, np.int64)
     for phone, start, end in phones:
-        # frame t has its middle at t + 1/2
-        first, last = ((lead + position / speed) / 640 - 0.5 for position in (start, end))
+        # frame t stands for the samples of [t, t + 1) times 640, less what windows look back
+        first, last = (
+            (lead + position / speed + LOOK_BACK) / FRAME_SAMPLES - 0.5 for position in (start, end)
+        )
         labels[max(0, math.ceil(first)) : max(0, math.ceil(last))] = number.get(phone, UNKNOWN)
     return labels

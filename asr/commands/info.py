@@ -52,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
 def describe(found: Bundle) -> dict[str, dict[str, Any]]:
     """Everything worth telling about a bundle and about what runs it, as plain values.
 
-    `latency.algorithmic_ms` is how long after a sound its frame can be computed at the latest: a
-    block (80 ms), the rest of the window (15 ms) and the network's look-ahead.
+    `latency.algorithmic_ms` is how long after a sample comes the first frame that hears it is
+    computed at the latest: a block (80 ms) and the network's look-ahead.
     """
     about = found.description
     acoustic = about.acoustic
@@ -80,7 +80,7 @@ def describe(found: Bundle) -> dict[str, dict[str, Any]]:
             "block_ms": _milliseconds("BLOCK_SAMPLES"),
             "look_ahead_ms": acoustic.look_ahead * _milliseconds("FRAME_SAMPLES"),
             "algorithmic_ms": acoustic.look_ahead * _milliseconds("FRAME_SAMPLES")
-            + _milliseconds("BLOCK_SUPPORT"),
+            + _milliseconds("BLOCK_SAMPLES"),
         },
         "training": dict(about.training),
         "program": _program(),

@@ -188,9 +188,9 @@ class BeamDecoder:
         lexicon, lm, _ = self._language
         tables = self.tables
         number = self._spoken(phrases)
-        for word in sorted({word for phrase in phrases for word in phrase.split()}):
-            if word not in number:
-                raise ConfigError(f"phrases: the lexicon does not say how {word!r} sounds")
+        for text in sorted({word for phrase in phrases for word in phrase.split()}):
+            if text not in number:
+                raise ConfigError(f"phrases: the lexicon does not say how {text!r} sounds")
         whole = round(reward * SCALE)
         rewards = {
             word: min(whole, max(0, -FREQUENT - int(lm.unigram_prob[word])))

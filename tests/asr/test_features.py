@@ -27,8 +27,8 @@ def noise(seed: int, samples: int, scale: float = 0.1) -> Array:
 def oracle(samples: Array) -> NDArray[np.float64]:
     """Log-mel energies in float64, frame by frame, from the definition."""
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
-    count = (len(samples) - 400) // 160 + 1
-    frames = np.stack([samples[160 * i : 160 * i + 400] for i in range(count)]).astype(np.float64)
+    padded = np.pad(samples, (240, 0)).astype(np.float64)
+    frames = np.stack([padded[160 * i : 160 * i + 400] for i in range(len(samples) // 160)])
     power = np.abs(np.fft.rfft(frames * window, 512)) ** 2
     energies: NDArray[np.float64] = np.log(
         np.maximum(power @ features.mel_filters().astype(np.float64), 1e-6)
@@ -53,7 +53,7 @@ def test_a_whole_utterance_is_its_blocks_one_after_another(
     whole = features.log_mel(sound, look_ahead)
     frames = features.output_frames(samples)
     assert whole.shape == (4 * (frames + look_ahead) if samples else 0, 80)
-    padded = np.concatenate([sound, np.zeros(20000, np.float32)])
+    padded = np.pad(sound, (240, 20000))
     for block in range(len(whole) // 8):
         alone = features.log_mel_block(padded[1280 * block : 1280 * block + 1520])
         assert np.array_equal(whole[8 * block : 8 * block + 8], alone)
@@ -62,14 +62,15 @@ def test_a_whole_utterance_is_its_blocks_one_after_another(
 def test_features_equal_torchaudio_where_float32_can_tell() -> None:
     """Ours are the field's log-mel: 25 ms of 400 samples in a 512-point transform, not centred.
 
-    torchaudio puts the window in the middle of 512 samples, hence 56 more on each side. Bins far
-    below their frame's peak are rounding noise in float32, in torchaudio more than here.
+    torchaudio puts the window in the middle of 512 samples, hence 56 more on each side, and before
+    them the zeros that the first windows look back to. Bins far below their frame's peak are
+    rounding noise in float32, in torchaudio more than here.
     """
     sound = noise(1, 32000) + np.sin(np.arange(32000) * 0.05).astype(np.float32)
     import torch  # with the training extra only
 
     mel = torchaudio.transforms.MelSpectrogram(16000, 512, 400, 160, n_mels=80, center=False)
-    padded = np.pad(sound, 56)
+    padded = np.pad(sound, (240 + 56, 56))
     theirs = mel(torch.from_numpy(padded)).clamp_min(1e-6).log().numpy().T
     ours = features.log_mel(sound)[: len(theirs)]
     near = theirs > theirs.max(1, keepdims=True) - np.log(1e5)  # within 50 dB

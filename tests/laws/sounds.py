@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from asr.acoustic import Array
 
 law = settings(settings.get_profile("laws"))
-SIZES = [0, 1, 2, 159, 160, 639, 640, 1279, 1280, 1281, 1519, 1520, 1521, 8000]
+SIZES = [0, 1, 2, 159, 160, 639, 640, 1279, 1280, 1281, 2559, 2560, 8000]
 
 
 @st.composite

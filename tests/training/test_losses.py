@@ -107,7 +107,7 @@ def test_a_frame_is_labelled_by_what_sounds_in_its_middle(
     labels = frame_labels(phones, number, samples, speed, lead)
     assert len(labels) == output_frames(samples)
     for t, label in enumerate(labels.tolist()):
-        middle = (640 * t + 320 - lead) * speed
+        middle = (640 * t - 240 + 320 - lead) * speed
         near = any(abs(middle - edge) < 1e-3 for _, *edges in phones for edge in edges)
         sounding = [number[name] for name, start, end in phones if start <= middle < end]
         assert near or label == (sounding or [0])[0]
