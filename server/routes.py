@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from server.native import Native
 from server.protocols import deepgram
+from server.protocols.sherpa import Sherpa
+from server.protocols.vosk import Vosk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,4 +40,6 @@ class Route:
 ROUTES: Final[dict[str, Route]] = {
     "/v1/stream": Route(lambda _: Native()),
     "/v1/listen": Route(deepgram.Deepgram, deepgram.refusal),
+    "/sherpa": Route(Sherpa),
+    "/": Route(Vosk),
 }

@@ -64,7 +64,7 @@ def expected(song: str) -> list[tuple[str, float, float]]:
 
 
 @given(st.integers(301, 9000), st.booleans())
-@settings(max_examples=10)
+@settings(max_examples=6)
 def test_final_words_are_those_of_the_recogniser_however_the_bytes_are_cut(
     size: int,
     interim: bool,  # noqa: FBT001 - hypothesis passes it by position
@@ -277,7 +277,7 @@ def test_any_messages_are_understood_or_refused_in_order(sent: list[bytes | str]
         max_size=6,
     )
 )
-@settings(max_examples=100)
+@settings(max_examples=60)
 def test_any_address_is_understood_or_refused_in_order(query: list[tuple[str, str]]) -> None:
     """The address comes from strangers, too."""
     try:

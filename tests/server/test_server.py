@@ -225,7 +225,7 @@ async def test_health_answers_without_a_session() -> None:
 async def test_other_paths_are_not_found() -> None:
     """And the answer says what is there."""
     async with serving() as service:
-        status, _, body = await http_get(service.port, "/v1/listen")
+        status, _, body = await http_get(service.port, "/v1/nothing")
     assert status == 404
     assert "/v1/stream" in body
 
