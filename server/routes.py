@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from server.native import Native
-from server.protocols import deepgram
+from server.protocols import deepgram, openai_realtime
 from server.protocols.sherpa import Sherpa
 from server.protocols.vosk import Vosk
 
@@ -40,6 +40,9 @@ class Route:
 ROUTES: Final[dict[str, Route]] = {
     "/v1/stream": Route(lambda _: Native()),
     "/v1/listen": Route(deepgram.Deepgram, deepgram.refusal),
+    "/v1/realtime": Route(
+        openai_realtime.OpenAIRealtime, message_bytes=openai_realtime.MESSAGE_BYTES
+    ),
     "/sherpa": Route(Sherpa),
     "/": Route(Vosk),
 }

@@ -355,8 +355,12 @@ class Session:
         self._engine.submit(self.line, End(None), arrived)
 
     def _drop(self) -> None:
+        """Forget the stream, and what was said of it and has not left."""
         if self.line is not None:
             self._engine.close(self.line)
+            kept = [said for said in self.outbox if said[1] is not self.line]
+            self.outbox.clear()
+            self.outbox.extend(kept)
             self.line = None
 
     async def _wait_for_reader(self) -> None:
