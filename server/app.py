@@ -1,68 +1,127 @@
 """The server: one port, its sessions, and an orderly end.
 
-`GET /healthz` answers 200; every path of `ROUTES` is a websocket. Whoever is too many is refused
-with HTTP 503 before the upgrade, a page of another origin with 403.
+Every path of `ROUTES` is a websocket. `GET /healthz` tells whether the server works, `/readyz`
+whether it takes new sessions, `/metrics` how it fares. Who is let in, `server/admission.py` decides
+before the upgrade.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import http
-import ipaddress
 import logging
+import secrets
 import signal
+import socket
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from websockets.asyncio.server import Server as WebsocketServer
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
 from asr.errors import Error, ProtocolError
-from server.dialogue import Hello, ModelInfo, Protocol
+from asr.transcript import Final as FinalEvent
+from server import metrics as figures
+from server.admission import Access, Admission, Refusal, client_address, no_key
+from server.dialogue import Heard, Hello, ModelInfo, Protocol, Reply
 from server.engine import Engine
+from server.keys import SUBPROTOCOLS
 from server.limits import Limits
+from server.logs import tell
+from server.metrics import Meter, Metrics
+from server.protocols import wyoming
+from server.resume import keep_here
 from server.routes import ROUTES
 from server.session import Session
+from server.tcp import READ_BYTES, TcpConnection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import ssl
+    from collections.abc import Callable, Sequence
 
     from websockets.http11 import Request, Response
+    from websockets.typing import Subprotocol
 
     from asr.recognizer import Recognizer
 
 _log = logging.getLogger(__name__)
 
-HEALTH: Final = "/healthz"
+BACKLOG: Final = 1024  # connections that the system holds until we take them
+
+
+class Visitor(ServerConnection):
+    """A connection, from the moment when the system hands it over.
+
+    Attributes:
+        desk: whom it tells that it is there, and that it is gone.
+        address: of the client, once its request has been let in; see `client_address`.
+        protocol_spoken: the conversation on it, likewise.
+        holder: the name of the key it brought, if keys are asked for.
+    """
+
+    desk: Server
+    address: str | None = None
+    protocol_spoken: Protocol | None = None
+    holder: str | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection stands, but nothing has been asked yet."""
+        super().connection_made(transport)
+        self.desk.arrived(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone, however it went."""
+        super().connection_lost(exc)
+        self.desk.left(self)
 
 
 class Server:
     """Serves a recogniser on one port of one event loop.
 
     Args:
-        recognizer: what listens; used by the server alone until it is stopped.
+        recognizer: what listens; used by the server alone until it is stopped. Without one the
+            server says that it is not ready, until `begin`.
         limits: what clients may use.
-        origins: web pages that may connect, as in `https://example.org`, beside those that come
-            from the very host they connect to. Programs send no origin and are let in.
+        access: who may connect.
+        metrics: where the server counts.
+        tls: makes it `wss`.
+        transcripts: whether what was said goes into the log.
 
     Attributes:
+        admission: decides who is let in.
+        resumption: begins and resumes sessions; in this process, unless replaced before the start.
         places: connections that were let in; at most `limits.sessions`.
         sessions: those whose handshake is done.
     """
 
     def __init__(
-        self, recognizer: Recognizer, limits: Limits | None = None, origins: tuple[str, ...] = ()
+        self,
+        recognizer: Recognizer | None = None,
+        limits: Limits | None = None,
+        access: Access | None = None,
+        *,
+        metrics: Metrics | None = None,
+        tls: ssl.SSLContext | None = None,
+        transcripts: bool = False,
     ) -> None:
         self._recognizer = recognizer
         self._limits = limits or Limits()
-        self._origins = {origin.lower().rstrip("/") for origin in origins}
-        self._model = describe(recognizer)
-        self.places: set[ServerConnection] = set()  # connections that were let in
-        self._protocols: dict[ServerConnection, Protocol] = {}  # what is spoken on them
+        self._metrics = metrics or Metrics()
+        self._meter = Meter(self._metrics)
+        self._tls = tls
+        self._transcripts = transcripts
+        self.resumption = keep_here(self._limits)
+        self.admission = Admission(self._limits, access or Access(), self._meter.queue_delay)
+        self.places: set[Visitor | TcpConnection] = set()
         self.sessions: set[Session] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: set[Visitor | TcpConnection] = set()
+        self._wyoming: asyncio.Server | None = None
+        self._handshakes: dict[Visitor, None] = {}  # have asked nothing yet; oldest first
+        self._empty = asyncio.Event()
         self._engine: Engine | None = None
+        self._model: ModelInfo | None = None
         self._server: WebsocketServer | None = None
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
@@ -71,130 +130,358 @@ class Server:
         Raises:
             Error: the address cannot be used.
         """
+        return await self.start_on(listen(host, port))
+
+    async def start_on(self, listener: socket.socket) -> tuple[str, int]:
+        """Listen on a socket, which other processes may share; return its address."""
         limits = self._limits
         logger = logging.getLogger(f"{__name__}.websockets")
         logger.setLevel(logging.CRITICAL)  # it reports every broken handshake with a trace
-        try:
-            self._server = await serve(
-                self._serve,
-                host,
-                port,
-                process_request=self._answer_http,
-                max_size=limits.message_bytes,
-                max_queue=2,  # messages that the session has not taken; its own queue is bounded
-                compression=None,  # audio does not get smaller, and it costs 50 KiB a connection
-                ping_interval=None,  # the session pings, but not while it leaves the socket unread
-                close_timeout=limits.close_seconds,
-                open_timeout=limits.start_seconds,
-                server_header=None,
-                logger=logger,
-            )
-        except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise Error(f"{host} port {port}: cannot listen there ({reason})") from error
-        loop = asyncio.get_running_loop()
+        self._server = await serve(
+            self._serve,
+            sock=listener,
+            create_connection=self._visitors(),
+            process_request=self._answer_http,
+            select_subprotocol=_select_subprotocol,
+            max_size=limits.message_bytes,
+            max_queue=2,  # messages that the session has not taken; its own queue is bounded
+            compression=None,  # audio does not get smaller, and it costs 50 KiB a connection
+            ping_interval=None,  # the session pings, but not while it leaves the socket unread
+            close_timeout=limits.close_seconds,
+            open_timeout=limits.handshake_seconds,
+            server_header=None,
+            logger=logger,
+            ssl=self._tls,
+            # One connection at a time, so that processes which share the socket share the work: an
+            # idle one is first. The system's own queue is as long as before.
+            backlog=1,
+        )
+        listener.listen(BACKLOG)
+        await self.resumption.open()
+        if self._recognizer is not None:
+            self.begin(self._recognizer)
+        address, port, *_ = listener.getsockname()
+        return address, port
+
+    async def speak_wyoming(self, listener: socket.socket) -> tuple[str, int]:
+        """Speak the Wyoming protocol on a listening socket of its own; return its address.
+
+        It knows no encryption, no key and no origin: whoever reaches the socket is let in.
+        """
+        self._wyoming = await asyncio.start_server(
+            self._serve_wyoming, sock=listener, limit=READ_BYTES
+        )
+        address, port, *_ = listener.getsockname()
+        return address, port
+
+    def begin(self, recognizer: Recognizer) -> None:
+        """The model is there: take sessions from now on."""
+        self._recognizer = recognizer
+        self._model = describe(recognizer)
+        post = asyncio.get_running_loop().call_soon_threadsafe
         self._engine = Engine(
-            self._recognizer, loop.call_soon_threadsafe, unread=limits.unread_messages
+            recognizer, post, unread=self._limits.unread_messages, meter=self._meter
         )
         self._engine.start()
-        address, chosen, *_ = self._server.sockets[0].getsockname()
-        return address, chosen
+        self.admission.loading = False
+        self._metrics.hold(figures.READY, 1)
+
+    async def drain(self) -> None:
+        """Let nobody in any more, and wait until the sessions there are done, for a time.
+
+        `/readyz` and whoever wants a session are told so meanwhile. Connections on which no session
+        has begun are sent away with 1013.
+        """
+        self.admission.draining = True
+        self._metrics.hold(figures.READY, 0)
+        for session in list(self.sessions):
+            session.dismiss()
+        tell(_log, "draining", sessions=len(self.sessions), seconds=self._limits.drain_seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.drain_seconds):
+                await self._until_empty()
 
     async def stop(self) -> None:
-        """Let nobody in, finish running sessions within `drain_seconds`, and close.
+        """End all sessions, in order, and close the port.
 
         Every session gets the finals of all the audio that was accepted, then `done`, then close
-        1001.
+        1001. One for which `finish_seconds` is too short for that is cut off.
         """
-        if self._server is None or self._engine is None:
+        if self._server is None:
             return
+        self.admission.draining = True
+        self._end_sessions()
+        for visitor in list(self._handshakes):
+            visitor.transport.abort()
         self._server.close(close_connections=False)
+        if self._wyoming is not None:
+            self._wyoming.close()
+        try:
+            async with asyncio.timeout(self._limits.finish_seconds):
+                await self._server.wait_closed()
+                await self._until_empty()  # sessions that are on no websocket, too
+        except TimeoutError:
+            tell(_log, "not done in time; cut off", logging.WARNING, sessions=len(self.sessions))
+            for visitor in list(self._connections):
+                visitor.transport.abort()
+            await self._server.wait_closed()
+        await self.resumption.close()
+        if self._engine is not None:
+            await asyncio.to_thread(self._engine.stop)
+
+    def _end_sessions(self) -> None:
+        """End what the drain has left over: here sessions may be saved, to go on elsewhere."""
         for session in list(self.sessions):
             session.stop()
-        try:
-            async with asyncio.timeout(self._limits.drain_seconds):
-                await self._server.wait_closed()
-        except TimeoutError:
-            _log.warning("%d sessions were not done in time; cut off", len(self.sessions))
-            for connection in list(self.places):
-                connection.transport.abort()
-            await self._server.wait_closed()
-        await asyncio.to_thread(self._engine.stop)
+
+    async def _until_empty(self) -> None:
+        while self.places:
+            self._empty.clear()
+            await self._empty.wait()
+
+    # Connections
+
+    def _visitors(self) -> type[Visitor]:
+        """The class of our connections, since `serve` wants a class and not a function."""
+
+        class Ours(Visitor):
+            desk = self
+
+        return Ours
+
+    def arrived(self, visitor: Visitor) -> None:
+        """A connection was made. Those that say nothing must not keep others out."""
+        self._connections.add(visitor)
+        self._metrics.hold(figures.CONNECTIONS, len(self._connections))
+        self._handshakes[visitor] = None
+        if len(self._handshakes) > self._limits.handshakes:
+            oldest = next(iter(self._handshakes))
+            del self._handshakes[oldest]
+            oldest.transport.abort()
+            self._metrics.rejected("handshake")
+
+    def left(self, visitor: Visitor | TcpConnection) -> None:
+        """A connection is gone."""
+        self._connections.discard(visitor)
+        self._metrics.hold(figures.CONNECTIONS, len(self._connections))
+        if isinstance(visitor, Visitor):
+            self._handshakes.pop(visitor, None)
+        if visitor in self.places:
+            assert visitor.address is not None  # noqa: S101 - set when it was let in
+            self.places.discard(visitor)
+            self.admission.leave(visitor.address)
+            self._metrics.hold(figures.SESSIONS, len(self.places))
+            self._empty.set()
 
     async def _serve(self, connection: ServerConnection) -> None:
-        assert self._engine is not None  # noqa: S101 - started with the server
+        assert isinstance(connection, Visitor)  # noqa: S101 - made by `_visitors`
+        assert connection.protocol_spoken is not None  # noqa: S101 - let in with it
+        await self._converse(connection, connection.protocol_spoken, _path(connection.request))
+
+    async def _serve_wyoming(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Serve a plain TCP connection, which brings no request, no key and no origin."""
+        visitor = TcpConnection(reader, writer)
+        visitor.address = client_address(str(visitor.remote_address[0]), (), ())
+        self._connections.add(visitor)
+        self._metrics.hold(figures.CONNECTIONS, len(self._connections))
+        refusal = self.admission.stranger(visitor.address, asyncio.get_running_loop().time())
+        try:
+            if refusal is None:
+                self._let_in(visitor, visitor.address)
+                assert self._model is not None  # noqa: S101 - nobody is let in before
+                hello = Hello((), {}, self._model)
+                await self._converse(visitor, wyoming.Wyoming(hello), "wyoming")
+            else:
+                self._metrics.rejected(refusal.reason)
+                with contextlib.suppress(ConnectionClosed):
+                    await visitor.send(wyoming.refusal(refusal.message, refusal.reason))
+        finally:
+            await visitor.close()
+            self.left(visitor)
+
+    async def _converse(
+        self, connection: Visitor | TcpConnection, protocol: Protocol, path: str
+    ) -> None:
+        """Hold a session on a connection that was let in."""
+        assert self._engine is not None  # noqa: S101 - nobody is let in before
+        assert self._recognizer is not None  # noqa: S101
+        assert self._model is not None  # noqa: S101
         session = Session(
             connection,
-            self._protocols[connection],
+            protocol,
             self._recognizer,
             self._model,
             self._engine,
             self._limits,
         )
+        name = secrets.token_hex(4)
+        session.sent = self._counting(name)
+        session.resumption = self.resumption
         self.sessions.add(session)
+        if self.admission.draining:  # it was let in just before
+            session.dismiss()
+        now = asyncio.get_running_loop().time
+        began = now()
+        tell(
+            _log,
+            "session opened",
+            session=name,
+            path=path,
+            address=connection.address,
+            key=connection.holder,
+        )
         try:
             await session.run()
         finally:
             self.sessions.discard(session)
+            code = connection.close_code
+            if code is None or code == 1006:
+                self._metrics.failed("vanished")
+            tell(_log, "session closed", session=name, code=code, seconds=now() - began)
+
+    def _counting(self, name: str) -> Callable[[Reply, float], None]:
+        """What a session calls with every reply that has left."""
+        if not self._transcripts:
+            return self._metrics.sent
+
+        def sent(reply: Reply, now: float) -> None:
+            self._metrics.sent(reply, now)
+            if isinstance(reply, Heard) and isinstance(reply.event, FinalEvent):
+                tell(_log, "final", session=name, text=reply.event.text)
+
+        return sent
+
+    # Requests
 
     def _answer_http(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer what is no session; None lets the websocket handshake go on."""
-        path = urlsplit(request.path).path
-        if path == HEALTH:
-            return connection.respond(http.HTTPStatus.OK, "ok\n")
+        assert isinstance(connection, Visitor)  # noqa: S101 - made by `_visitors`
+        self._handshakes.pop(connection, None)
+        path = _path(request)
+        if path in _PLAIN:
+            return _PLAIN[path](self, connection, request)
         if path not in ROUTES:
             known = ", ".join(ROUTES)
-            return connection.respond(http.HTTPStatus.NOT_FOUND, f"not found; here is {known}\n")
-        if not self._welcome(request):
-            return connection.respond(
-                http.HTTPStatus.FORBIDDEN,
-                "pages of this origin may not connect; allow it with --allow-origin\n",
-            )
-        if len(self.places) >= self._limits.sessions:
-            response = connection.respond(
-                http.HTTPStatus.SERVICE_UNAVAILABLE,
-                f"all {self._limits.sessions} sessions are taken; "
-                f"try again in {self._limits.retry_seconds} s\n",
-            )
-            response.headers["Retry-After"] = str(self._limits.retry_seconds)
-            return response
+            return connection.respond(HTTPStatus.NOT_FOUND, f"not found; here is {known}\n")
+        address = client_address(
+            str((connection.remote_address or ("",))[0]),
+            request.headers.get_all("X-Forwarded-For"),
+            self.admission.access.proxies,
+        )
+        refusal = self.admission.refusal(request, address, asyncio.get_running_loop().time())
+        if refusal is not None:
+            return self._refuse(connection, refusal)
         try:
-            self._speak(connection, request)
+            connection.protocol_spoken = self._speak(connection, request)
         except ProtocolError as error:
             content_type, body = ROUTES[path].refusal(error)
-            response = connection.respond(http.HTTPStatus.BAD_REQUEST, body)
-            del response.headers["Content-Type"]
-            response.headers["Content-Type"] = content_type
-            return response
-        self.places.add(connection)
-        task = asyncio.create_task(self._free_when_closed(connection))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            return _typed(connection.respond(HTTPStatus.BAD_REQUEST, body), content_type)
+        connection.address = address
+        connection.holder = self.admission.holder(request)
+        self._let_in(connection, address)
         return None
 
-    def _speak(self, connection: ServerConnection, request: Request) -> None:
+    def _let_in(self, visitor: Visitor | TcpConnection, address: str) -> None:
+        self.places.add(visitor)
+        self.admission.enter(address)
+        self._metrics.hold(figures.SESSIONS, len(self.places))
+
+    def _speak(self, connection: ServerConnection, request: Request) -> Protocol:
         """Begin the conversation that the path stands for.
 
         Raises:
             ProtocolError: the address or the headers ask for what cannot be had.
         """
-        address = urlsplit(request.path)
-        route = ROUTES[address.path]
-        query = tuple(parse_qsl(address.query, keep_blank_values=True))
-        self._protocols[connection] = route.speak(Hello(query, request.headers, self._model))
+        assert self._model is not None  # noqa: S101 - nobody is let in before
+        path, _, query = request.path.partition("?")
+        route = ROUTES[path]
         if route.message_bytes is not None:
             connection.protocol.max_message_size = route.message_bytes
+        fields = tuple(parse_qsl(query, keep_blank_values=True))
+        return route.speak(Hello(fields, request.headers, self._model))
 
-    async def _free_when_closed(self, connection: ServerConnection) -> None:
-        await connection.wait_closed()
-        self._protocols.pop(connection, None)
-        self.places.discard(connection)
+    def _refuse(self, connection: ServerConnection, refusal: Refusal) -> Response:
+        self._metrics.rejected(refusal.reason)
+        tell(_log, "refused", logging.DEBUG, reason=refusal.reason)
+        response = connection.respond(refusal.status, f"{refusal.message}\n")
+        response.headers.update(refusal.headers)
+        return response
 
-    def _welcome(self, request: Request) -> bool:
-        """Whether a browser's page, if it is one, may connect (against cross-site hijacking)."""
-        origins = [origin.lower() for origin in request.headers.get_all("Origin")]
-        hosts = [host.lower() for host in request.headers.get_all("Host")]
-        return all(o in self._origins or urlsplit(o).netloc in hosts for o in origins)
+    def _health(self, connection: ServerConnection, request: Request) -> Response:
+        """Whether it is any use to keep this process. Loading and draining are healthy."""
+        del request
+        stuck = self._meter.round_age() > self._limits.stuck_seconds
+        if stuck or (self._engine is not None and not self._engine.alive):
+            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "recognition is stuck\n")
+        return connection.respond(HTTPStatus.OK, "ok\n")
+
+    def _readiness(self, connection: ServerConnection, request: Request) -> Response:
+        """Whether a new session would be let in, whoever wants it."""
+        del request
+        refusal = self.admission.unavailable()
+        if refusal is None:
+            return connection.respond(HTTPStatus.OK, "ready\n")
+        response = connection.respond(refusal.status, f"{refusal.message}\n")
+        response.headers.update(refusal.headers)
+        return response
+
+    def _figures(self, connection: ServerConnection, request: Request) -> Response:
+        """What Prometheus reads; with a key, if sessions need one."""
+        if self.admission.access.keys is not None and self.admission.holder(request) is None:
+            return self._refuse(connection, no_key())
+        model = self._model
+        about = {"name": model.name, "id": model.id} if model else {}
+        response = connection.respond(HTTPStatus.OK, self._metrics.text(about))
+        return _typed(response, figures.CONTENT_TYPE)
+
+
+_PLAIN: Final[dict[str, Callable[[Server, ServerConnection, Request], Response]]] = {
+    "/healthz": Server._health,  # noqa: SLF001
+    "/readyz": Server._readiness,  # noqa: SLF001
+    "/metrics": Server._figures,  # noqa: SLF001
+}
+
+
+def _path(request: Request | None) -> str:
+    return request.path.partition("?")[0] if request is not None else ""
+
+
+def _typed(response: Response, content_type: str) -> Response:
+    del response.headers["Content-Type"]
+    response.headers["Content-Type"] = content_type
+    return response
+
+
+def _select_subprotocol(
+    connection: ServerConnection, offered: Sequence[Subprotocol]
+) -> Subprotocol | None:
+    """The name beside which clients for browsers bring their key: they wait to hear it back."""
+    del connection
+    return next((name for name in offered if name.lower() in SUBPROTOCOLS), None)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Args:
+        host: a name or an address; `::` is all addresses, those of IPv4 too.
+        port: 0 takes a free one.
+
+    Raises:
+        Error: the address cannot be used.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, *_, address = min(found, key=lambda info: info[0] != socket.AF_INET)
+        both = family == socket.AF_INET6 and address[0] == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server(
+            address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=both
+        )
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise Error(f"{host} port {port}: cannot listen there ({reason})") from error
 
 
 def describe(recognizer: Recognizer) -> ModelInfo:
@@ -210,31 +497,44 @@ def describe(recognizer: Recognizer) -> ModelInfo:
     )
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
-
-
-async def run(server: Server, host: str, port: int, listening: Callable[[str, int], None]) -> None:
-    """Serve until SIGINT or SIGTERM, then stop in order; a second signal stops at once.
+async def run(
+    server: Server,
+    listener: socket.socket,
+    load: Callable[[], Recognizer],
+    ready: Callable[[], None],
+    renew: Callable[[], None] | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM, then drain and stop; a second signal ends the process at once.
 
     Args:
-        server: not started.
-        host: address to listen on.
-        port: TCP port, 0 for any free one.
-        listening: called with the address once clients can connect.
+        server: not started, without a recogniser.
+        listener: what to listen on.
+        load: loads the recogniser; called on another thread, while the server says `loading`.
+        ready: called when sessions are taken.
+        renew: called on SIGHUP, to read keys and certificates again.
 
     Raises:
-        Error: the address cannot be used.
+        Error: the model cannot be loaded.
     """
     loop = asyncio.get_running_loop()
     signalled = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, signalled.set)
-    listening(*await server.start(host, port))
-    await signalled.wait()
-    for number in (signal.SIGINT, signal.SIGTERM):
+
+    def end(number: int) -> None:
+        signalled.set()
         loop.remove_signal_handler(number)
-    await server.stop()
+        for again in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(again)
+            signal.signal(again, signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, end, number)
+    if renew is not None:
+        loop.add_signal_handler(signal.SIGHUP, renew)
+    await server.start_on(listener)
+    try:
+        server.begin(await asyncio.to_thread(load))
+        ready()
+        await signalled.wait()
+        await server.drain()
+    finally:
+        await server.stop()

@@ -61,7 +61,6 @@ _log = logging.getLogger(__name__)
 NORMAL: Final = 1000
 GOING_AWAY: Final = 1001
 ABNORMAL: Final = 1006  # without a word
-TRY_AGAIN_LATER: Final = 1013
 TAKEN_OVER: Final = 1008, "resumed on another connection"
 MOVED: Final = 1012, "the server stops; resume this session"
 
@@ -169,7 +168,7 @@ class Session:
         """The server takes no new sessions: send away a client whose stream has not begun."""
         if self.line is None:
             why = f"the server stops; connect again in {self._limits.retry_seconds} s"
-            self._end(ProtocolError(why, "unavailable", TRY_AGAIN_LATER))
+            self._end(ProtocolError(why, "unavailable", 1013))
 
     def stop(self) -> None:
         """The server stops: accept nothing more, say what was accepted, then close with 1001.

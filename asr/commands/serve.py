@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from asr.commands import recognition
+from asr.commands import UsageError, recognition
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from asr.recognizer import Recognizer
+    from server.admission import Access
+    from server.app import Server
+    from server.limits import Limits
+    from server.tls import Certificate
 
 SUMMARY = "serve recognition to other programs over websockets"
 
@@ -18,6 +31,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=_port, default=8765, help="TCP port; 0 takes a free one (default: 8765)"
     )
+    _add_model(parser)
+    _add_access(parser.add_argument_group("who may connect"))
+    _add_limits(parser.add_argument_group("how much"))
+    log = parser.add_argument_group("log, on standard error")
+    log.add_argument(
+        "--log-format",
+        choices=("human", "json"),
+        default="human",
+        help="lines for people, or a JSON object a line (default: human)",
+    )
+    log.add_argument(
+        "--log-transcripts",
+        action="store_true",
+        help="log what was said, too (default: never)",
+    )
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", metavar="NAME_OR_PATH", help="model to use (default: the one that ships)"
     )
@@ -31,24 +62,77 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=_count, default=1, help="threads inside the network (default: 1)"
     )
-    parser.add_argument(
-        "--max-sessions",
-        type=_count,
-        default=64,
-        help="sessions at a time; others are told to come back (default: 64)",
+
+
+def _add_access(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--tls-cert", type=Path, metavar="FILE", help="certificate chain in PEM: serve wss"
     )
-    parser.add_argument(
-        "--drain-seconds",
-        type=float,
-        default=5.0,
-        help="time to finish running sessions when stopped (default: 5)",
+    group.add_argument(
+        "--tls-key", type=Path, metavar="FILE", help="its private key in PEM, not encrypted"
     )
-    parser.add_argument(
+    group.add_argument(
+        "--keys",
+        type=Path,
+        metavar="FILE",
+        help="hashes of the API keys that open the server (default: the variable ASR_KEYS)",
+    )
+    group.add_argument(
+        "--make-key",
+        metavar="NAME",
+        help="make an API key, print it, add its hash to --keys if given, and leave",
+    )
+    group.add_argument(
         "--allow-origin",
         action="append",
         default=[],
         metavar="ORIGIN",
         help="web page that may connect from another host, as https://example.org; repeatable",
+    )
+    group.add_argument(
+        "--trusted-proxy",
+        action="append",
+        default=[],
+        metavar="NETWORK",
+        help="load balancer whose X-Forwarded-For is believed, as 10.0.0.0/8; repeatable",
+    )
+
+
+def _add_limits(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--max-sessions",
+        type=_count,
+        default=64,
+        help="sessions at a time; others are told to come back (default: 64)",
+    )
+    group.add_argument(
+        "--max-sessions-per-address",
+        type=_count,
+        help="of them from one address (default: as many as there may be)",
+    )
+    group.add_argument(
+        "--max-connects",
+        type=_count,
+        default=50,
+        help="connections a second from one address (default: 50)",
+    )
+    group.add_argument(
+        "--max-message-bytes",
+        type=_count,
+        default=2**20,
+        help="size of one message (default: 1048576)",
+    )
+    group.add_argument(
+        "--max-session-seconds",
+        type=float,
+        default=43200.0,
+        help="time that a session may last in all (default: 43200)",
+    )
+    group.add_argument(
+        "--drain-seconds",
+        type=float,
+        default=5.0,
+        help="time that sessions have for finishing by themselves when stopped (default: 5)",
     )
 
 
@@ -59,32 +143,162 @@ def run(args: argparse.Namespace) -> int:
         0 after an orderly stop.
 
     Raises:
-        Error: the model or the address cannot be used, or a limit makes no sense.
+        Error: the model, the address, a key or a certificate cannot be used, or a limit makes no
+            sense.
+        UsageError: a certificate without its key, or the other way round.
     """
+    if args.make_key is not None:
+        return _make_key(args.make_key, args.keys)
+    if (args.tls_cert is None) != (args.tls_key is None):
+        raise UsageError("--tls-cert and --tls-key belong together")
+
+    from server import app, logs
+    from server.admission import is_loopback
+
+    logs.configure(args.log_format)
+    limits, access, certificate = _limits(args), _access(args), _certificate(args)
+    listener = app.listen(args.host, args.port)
+    _warn(args.host, is_loopback(listener.getsockname()[0]), access, certificate)
+    _serve(args, listener, (limits, access, certificate))
+    return 0
+
+
+def _serve(
+    args: argparse.Namespace,
+    listener: socket.socket,
+    bounds: tuple[Limits, Access, Certificate | None],
+) -> None:
+    """Serve in this process."""
     import asyncio
 
-    import asr
-    from server.app import Server, is_loopback
-    from server.app import run as serve
-    from server.limits import Limits
+    from server import app
 
-    limits = Limits(sessions=args.max_sessions, drain_seconds=args.drain_seconds)
-    recognizer = asr.load(
+    limits, access, certificate = bounds
+
+    async def serve() -> None:
+        server = app.Server(
+            limits=limits,
+            access=access,
+            tls=certificate.context if certificate else None,
+            transcripts=args.log_transcripts,
+        )
+        await app.run(
+            server,
+            listener,
+            _loader(args),
+            lambda: _tell_listening(listener, secure=certificate is not None),
+            lambda: _renew(args, server, certificate),
+        )
+
+    asyncio.run(serve())
+
+
+def _loader(args: argparse.Namespace) -> Callable[[], Recognizer]:
+    import asr
+
+    return lambda: asr.load(
         args.model, precision=args.precision, threads=args.threads, decoder=args.decoder
     )
-    server = Server(recognizer, limits, tuple(args.allow_origin))
 
-    def listening(address: str, port: int) -> None:
-        shown = f"[{address}]" if ":" in address else address
-        if not is_loopback(address):
-            print(
-                f"warning: {shown} can be reached from outside; there is neither a key nor "
-                "encryption, so put a proxy with both before it",
-                file=sys.stderr,
-            )
-        print(f"listening on ws://{shown}:{port}/v1/stream", file=sys.stderr, flush=True)
 
-    asyncio.run(serve(server, args.host, args.port, listening))
+def _limits(args: argparse.Namespace) -> Limits:
+    from server.limits import Limits
+
+    return Limits(
+        sessions=args.max_sessions,
+        address_sessions=args.max_sessions_per_address or args.max_sessions,
+        connects_per_second=args.max_connects,
+        connects_burst=4 * args.max_connects,
+        message_bytes=args.max_message_bytes,
+        session_seconds=args.max_session_seconds,
+        drain_seconds=args.drain_seconds,
+    )
+
+
+def _access(args: argparse.Namespace) -> Access:
+    from server import keys
+    from server.admission import Access, networks
+
+    return Access(
+        keys.read(args.keys, os.environ),
+        tuple(args.allow_origin),
+        networks(args.trusted_proxy),
+    )
+
+
+def _certificate(args: argparse.Namespace) -> Certificate | None:
+    from server.tls import Certificate
+
+    if args.tls_cert is None:
+        return None
+    certificate = Certificate(args.tls_cert, args.tls_key)
+    certificate.load()
+    return certificate
+
+
+def _renew(args: argparse.Namespace, server: Server, certificate: Certificate | None) -> None:
+    """Read keys and certificate again; what cannot be read leaves everything as it was."""
+    import logging
+
+    from asr.errors import Error
+    from server.logs import tell
+
+    log = logging.getLogger(__name__)
+    try:
+        access = _access(args)
+        if certificate is not None:
+            certificate.load()
+    except Error as error:
+        tell(log, f"keys and certificate stay as they were: {error}", logging.ERROR)
+        return
+    server.admission.access = access
+    tell(log, "keys and certificate were read again")
+
+
+def _warn(host: str, loopback: bool, access: Access, certificate: Certificate | None) -> None:  # noqa: FBT001
+    """One line about what a public server lacks."""
+    import logging
+
+    from server.logs import tell
+
+    missing = [
+        what
+        for what, there in (
+            ("a key (--keys)", access.keys is not None),
+            ("encryption (--tls-cert)", certificate is not None),
+        )
+        if not there
+    ]
+    if missing and not loopback:
+        tell(
+            logging.getLogger(__name__),
+            f"{host} can be reached from outside, without {' and without '.join(missing)}",
+            logging.WARNING,
+        )
+
+
+def _tell_listening(listener: socket.socket, *, secure: bool) -> None:
+    import logging
+
+    from server.logs import tell
+
+    address, port, *_ = listener.getsockname()
+    shown = f"[{address}]" if ":" in address else address
+    scheme = "wss" if secure else "ws"
+    tell(logging.getLogger(__name__), f"listening on {scheme}://{shown}:{port}/v1/stream")
+
+
+def _make_key(name: str, file: Path | None) -> int:
+    """Print a new key, which is shown this once; its hash goes into the file or is shown, too."""
+    from server import keys
+
+    key = keys.make_key()
+    line = keys.line_of(name, key)
+    if file is not None:
+        keys.append(file, line)
+    else:
+        print(f"put this line into the file of --keys, or into ASR_KEYS:\n{line}", file=sys.stderr)
+    print(key)
     return 0
 
 

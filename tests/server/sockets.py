@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from asr.recognizer import Recognizer
     from asr.transcript import Final
+    from server.admission import Access
     from server.limits import Limits
 
 PATIENCE = 60  # seconds: far beyond what any test needs, on any machine
@@ -43,10 +44,13 @@ def in_a_loop(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
 
 @contextlib.asynccontextmanager
 async def serving(
-    listens: Recognizer | None = None, limits: Limits | None = None, origins: tuple[str, ...] = ()
+    listens: Recognizer | None = None,
+    limits: Limits | None = None,
+    access: Access | None = None,
+    **options: Any,
 ) -> AsyncIterator[Service]:
     """A running server."""
-    server = Server(listens or recognizer(), limits, origins)
+    server = Server(listens or recognizer(), limits, access, **options)
     host, port = await server.start("127.0.0.1", 0)
     try:
         yield Service(server, f"ws://{host}:{port}/v1/stream", port)
@@ -135,6 +139,21 @@ class Peer:
             while True:
                 heard.append(await self.hear())
         return heard
+
+
+async def http_get(port: int, path: str, *headers: str) -> tuple[int, dict[str, str], str]:
+    """Status, headers and body of a plain GET."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", *headers, "", ""]
+    writer.write("\r\n".join(lines).encode())
+    answer = (await reader.readuntil(b"\r\n\r\n")).decode()
+    if "101 " not in answer:
+        answer += (await reader.read()).decode()
+    writer.close()
+    head, _, body = answer.partition("\r\n\r\n")
+    status, *rest = head.split("\r\n")
+    named = dict(line.lower().split(": ", 1) for line in rest)
+    return int(status.split()[1]), named, body
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -12,27 +12,14 @@ from websockets.exceptions import InvalidStatus
 from asr import resampling
 from asr.audio import from_s16le, to_s16le
 from asr.errors import Error
-from server.app import Server, describe, is_loopback
+from server.admission import Access, is_loopback
+from server.app import Server, describe
 from server.limits import Limits
-from tests.server.sockets import fields_heard, fields_of, in_a_loop, serving, until
+from server.snapshot import Seal
+from tests.server.sockets import fields_heard, fields_of, http_get, in_a_loop, serving, until
 from tests.server.tones import RATE, ToneNetwork, alone, events_alone, recognizer, sing
 
 SONG = "ab c d"
-
-
-async def http_get(port: int, path: str, *headers: str) -> tuple[int, dict[str, str], str]:
-    """Status, headers and body of a plain GET."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", *headers, "", ""]
-    writer.write("\r\n".join(lines).encode())
-    answer = (await reader.readuntil(b"\r\n\r\n")).decode()
-    if "101 " not in answer:
-        answer += (await reader.read()).decode()
-    writer.close()
-    head, _, body = answer.partition("\r\n\r\n")
-    status, *rest = head.split("\r\n")
-    named = dict(line.lower().split(": ", 1) for line in rest)
-    return int(status.split()[1]), named, body
 
 
 @pytest.mark.parametrize("chunk", [1, 37, 1280, 10**6])
@@ -116,7 +103,7 @@ async def test_other_rates_are_resampled_and_times_count_their_samples(rate: int
         await peer.tell("finish")
         heard = await peer.hear_all()
     there = alone(resampling.resample(samples, rate))
-    expected = [(w.text, round(w.start * rate / RATE)) for f in there for w in f.words]
+    expected = [(w.text, int(w.start * rate / RATE + 0.5)) for f in there for w in f.words]
     words = [w for m in heard if m["type"] == "final" for w in m["words"]]
     assert [(w["word"], w["start"]) for w in words] == expected
     assert heard[-1]["position"] == len(samples)
@@ -184,10 +171,10 @@ async def test_latencies_are_measured_by_the_server() -> None:
         network.gate.clear()
         now = asyncio.get_running_loop().time
         began = now()
-        await peer.sing("a")  # three messages, of which the first two make a block
+        await peer.sing("a")  # three messages, each of them a block
         (session,) = service.server.sessions
-        await until(lambda: session.line and session.line.intake.position == 2560)
-        await until(lambda: session.line and session.line.audio_bytes == 5120)
+        await until(lambda: session.line and session.line.intake.position == 1280)
+        await until(lambda: session.line and session.line.audio_bytes == 10240)
         held = now()
         await until(lambda: now() > held + 0.05)
         network.gate.set()
@@ -203,10 +190,12 @@ async def test_ready_tells_the_model_and_what_was_asked_for_in_vain() -> None:
         message = {"type": "start", "version": 1, "format": start, "options": {"n_best": 3}}
         await connection.send(json.dumps(message))
         ready = json.loads(await connection.recv())
+    assert len(ready.pop("token")) == len(Seal().token())
     assert ready == {
         "type": "ready",
         "version": 1,
         "position": 0,
+        "resumable": True,
         "model": {"name": "tones", "id": "70e5"},
         "latency": {"block_ms": 80, "look_ahead_ms": 80},
         "unsupported": ["options.n_best"],
@@ -262,7 +251,7 @@ async def test_only_pages_of_this_host_or_a_listed_one_may_connect(
     origin: str | None, *, welcome: bool
 ) -> None:
     """A web page somewhere must not use the recogniser on a visitor's own machine."""
-    async with serving(origins=("https://friend.example",)) as service:
+    async with serving(access=Access(origins=("https://friend.example",))) as service:
         headers = f"Origin: {origin.format(port=service.port)}" if origin else "X: y"
         status, _, _ = await http_get(service.port, "/v1/stream", headers, *UPGRADE)
     assert status == (101 if welcome else 403)
