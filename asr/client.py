@@ -1,16 +1,17 @@
 """The client of the native protocol: audio in, events out, from a server instead of a model.
 
-`Conversation` knows the messages and moves no bytes; `stream` puts it on a websocket; `transcribe`
-is `stream` for programs that do not use asyncio.
+`asr.conversation` knows the messages and moves no bytes; `stream` puts it on websockets, one after
+the other where connections are lost; `transcribe` is `stream` for programs that do not use asyncio.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import random
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
+from typing import Final as Constant
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -24,99 +25,28 @@ from websockets.exceptions import (
     InvalidURI,
 )
 
-from asr import transcript
-from asr.audio import to_f32le
-from asr.errors import ProtocolError, ServerError
+from asr.conversation import Conversation, PassingError
+from asr.errors import ServerError
 from asr.state import Options
-from asr.transcript import Event, Partial, Transcript, Word
+from asr.transcript import Event, Final, Transcript
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
-PATH: Final = "/v1/stream"
-PIECE: Final = 65_536  # samples in a message at most: 256 KiB
-READ_AHEAD: Final = 4  # chunks taken from an iterable before the server has taken them
-PING_SECONDS: Final = 20.0
-PONG_SECONDS: Final = 60.0  # a busy server leaves the socket unread for a while
+PATH: Constant = "/v1/stream"
+READ_AHEAD: Constant = 4  # chunks taken from an iterable before the server has taken them
+AWAY: Constant = 480_000  # samples taken while there is no connection: 30 s at 16 kHz, 2 MB
+PING_SECONDS: Constant = 20.0
+PONG_SECONDS: Constant = 60.0  # a busy server leaves the socket unread for a while
+RETRY_SECONDS: Constant = 30.0  # for which a lost session is tried again without anything gained
+FIRST_TRY_SECONDS: Constant = 0.2  # pause before the first try at most
+LAST_TRY_SECONDS: Constant = 5.0  # and before later ones
+PASSING: Constant = frozenset({429, 502, 503, 504})  # what HTTP says of what may be over soon
+PASSING_CLOSES: Constant = frozenset(
+    {1001, 1005, 1011, 1012, 1013, 1014}
+)  # and what websockets say
 
 Samples = NDArray[np.float32]
-
-
-class Conversation:
-    """The client's side of one session, without I/O.
-
-    Attributes:
-        ready: whether the server has opened the stream.
-        done: samples that the server has recognised in all, or None until it says so.
-        repaired: how many of them were no audio, as it says with them.
-        sent: samples given to `audio`.
-        finished: whether `finish` was asked for.
-
-    Args:
-        sample_rate: of the samples, 8,000 to 48,000.
-        options: what is wanted of the recogniser.
-    """
-
-    def __init__(self, sample_rate: int, options: Options) -> None:
-        self.ready = False
-        self.done: int | None = None
-        self.repaired = 0
-        self.sent = 0
-        self.finished = False
-        self._sample_rate = sample_rate
-        self._options = options
-
-    def start(self) -> str:
-        """The first message to send."""
-        return _write(
-            {
-                "type": "start",
-                "version": 1,
-                "format": {"encoding": "f32le", "sample_rate": self._sample_rate, "channels": 1},
-                "options": {
-                    "partials": self._options.partials,
-                    "words": True,
-                    "endpoint_ms": self._options.endpoint_ms,
-                },
-            }
-        )
-
-    def audio(self, samples: Samples) -> list[bytes]:
-        """Messages that carry the samples, float32 [n], n ≥ 0; to send once the server is ready."""
-        self.sent += len(samples)
-        return [to_f32le(samples[i : i + PIECE]) for i in range(0, len(samples), PIECE)]
-
-    def finish(self) -> str:
-        """The last message to send."""
-        self.finished = True
-        return _write({"type": "finish"})
-
-    def receive(self, message: str | bytes) -> Event | None:
-        """Take in a message of the server; return the event that it carries, if it does.
-
-        Raises:
-            ServerError: the server says that something failed.
-            ProtocolError: the message is none of the protocol's.
-        """
-        fields: dict[str, Any]
-        try:
-            fields = json.loads(message) if isinstance(message, str) else {}
-            kind = fields["type"]
-            if kind == "partial":
-                return _partial(fields)
-            if kind == "final":
-                return _final(fields)
-            if kind == "ready":
-                self.ready = True
-            elif kind == "done":
-                self.done, self.repaired = _whole(fields, "position"), _whole(fields, "repaired")
-            elif kind == "error":
-                raise ServerError(f"server: {_text(fields, 'message')} ({_text(fields, 'code')})")
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
-            raise ProtocolError(
-                f"the server sent a message that makes no sense ({error!r})"
-            ) from error
-        return None  # other types are from a newer server, and ask for nothing
 
 
 def transcribe(
@@ -125,8 +55,12 @@ def transcribe(
     sample_rate: int,
     options: Options | None = None,
     on_event: Callable[[Event], None] | None = None,
+    notice: Callable[[str], None] = lambda _: None,
 ) -> tuple[Transcript, int]:
     """Have a server recognise audio, and wait for all of it.
+
+    A connection that is lost is made anew, and the session gone on with: nothing is missing then,
+    nothing comes twice.
 
     Args:
         url: of the server, such as `ws://127.0.0.1:8765`; the path may be left out.
@@ -135,6 +69,7 @@ def transcribe(
         sample_rate: of the samples, 8,000 to 48,000.
         options: what is wanted of the recogniser.
         on_event: called with every event as it comes.
+        notice: called with a line for people when a connection was lost.
 
     Returns:
         The finals, with times in samples of the input; and how many samples were no audio.
@@ -146,14 +81,14 @@ def transcribe(
     """
 
     async def collect() -> tuple[Transcript, int]:
-        finals: list[transcript.Final] = []
+        finals: list[Final] = []
         conversation = Conversation(sample_rate, options or Options())
-        async for event in _events(url, _from_thread(chunks), conversation):
+        async for event in _events(url, _from_thread(chunks), conversation, notice):
             if on_event is not None:
                 on_event(event)
-            if isinstance(event, transcript.Final):
+            if isinstance(event, Final):
                 finals.append(event)
-        transcribed = Transcript(tuple(finals), sample_rate, conversation.sent)
+        transcribed = Transcript(tuple(finals), sample_rate, conversation.heard)
         return transcribed, conversation.repaired
 
     return asyncio.run(collect())
@@ -164,6 +99,7 @@ def stream(
     chunks: AsyncIterator[Samples],
     sample_rate: int,
     options: Options | None = None,
+    notice: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Event]:
     """Have a server recognise audio while it comes.
 
@@ -177,53 +113,154 @@ def stream(
         ServerError: the server cannot be reached, refuses, fails or goes away.
         ProtocolError: the server does not speak the protocol.
     """
-    return _events(url, chunks, Conversation(sample_rate, options or Options()))
+    return _events(url, chunks, Conversation(sample_rate, options or Options()), notice)
 
 
 async def _events(
-    url: str, chunks: AsyncIterator[Samples], conversation: Conversation
+    url: str,
+    chunks: AsyncIterator[Samples],
+    conversation: Conversation,
+    notice: Callable[[str], None],
 ) -> AsyncIterator[Event]:
-    async with _connected(url) as connection:
-        await connection.send(conversation.start())
-        while not conversation.ready:
-            conversation.receive(await connection.recv())
-        sender = asyncio.create_task(_send(connection, chunks, conversation))
-        try:
-            while conversation.done is None:
-                event = conversation.receive(await connection.recv())
-                if event is not None:
-                    yield event
-            if not conversation.finished or conversation.done != conversation.sent:
-                raise ServerError(
-                    f"{url}: the server stopped after {conversation.done} of {conversation.sent} "
-                    "samples; the text up to there is complete"
-                )
+    """The events of a session, over as many connections as it takes."""
+    changed = _Changed()
+    feeder = asyncio.create_task(_feed(chunks, conversation, changed))
+    patience = _Patience(url, conversation, notice)
+    try:
+        while conversation.done is None:
+            try:
+                async with _connected(url) as connection:
+                    async for event in _heard(connection, conversation, changed):
+                        yield event
+            except PassingError as error:
+                await patience.wait(error)
+        if not conversation.finished or conversation.done != conversation.heard:
+            raise ServerError(
+                f"{url}: the server stopped after {conversation.done} of {conversation.heard} "
+                "samples; the text up to there is complete"
+            )
+        await feeder
+    finally:
+        feeder.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await feeder
+
+
+async def _heard(
+    connection: ClientConnection, conversation: Conversation, changed: _Changed
+) -> AsyncIterator[Event]:
+    """The events on one connection, up to the end of the session."""
+    await connection.send(conversation.start())
+    while not conversation.ready:
+        conversation.receive(await connection.recv())
+    changed.tell()
+    sender = asyncio.create_task(_send(connection, conversation, changed))
+    try:
+        while conversation.done is None:
+            event = conversation.receive(await connection.recv())
+            if isinstance(event, Final):
+                changed.tell()  # it is to be acknowledged
+            if event is not None:
+                yield event
+    finally:
+        conversation.ready = False
+        changed.tell()
+        sender.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
             await sender
-        finally:
-            sender.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await sender
 
 
 async def _send(
-    connection: ClientConnection, chunks: AsyncIterator[Samples], conversation: Conversation
+    connection: ClientConnection, conversation: Conversation, changed: _Changed
 ) -> None:
-    """Send all chunks; if they break off with an error, announce the end, then raise it."""
-    failure: Exception | None = None
+    """Send whatever there is to send, and then whatever there will be."""
+    while True:
+        told = changed.count
+        while (message := conversation.next_message()) is not None:
+            await connection.send(message)
+            changed.tell()
+            told = changed.count
+        await changed.after(told)
+
+
+async def _feed(
+    chunks: AsyncIterator[Samples], conversation: Conversation, changed: _Changed
+) -> None:
+    """Take in chunks as fast as they can be sent; without a connection, some ahead.
+
+    If they break off with an error, the end is announced, and then it is raised.
+    """
+    while not conversation.ready:
+        await changed.after(changed.count)
     try:
-        try:
-            async for samples in chunks:
-                for message in conversation.audio(samples):
-                    await connection.send(message)
-        except ConnectionClosed:
-            raise
-        except Exception as error:  # noqa: BLE001 - raised again below
-            failure = error
-        await connection.send(conversation.finish())
-    except ConnectionClosed:
-        return  # the receiving side meets it too, and says so
-    if failure is not None:
-        raise failure
+        async for samples in chunks:
+            conversation.audio(samples)
+            changed.tell()
+            while _far_ahead(conversation):
+                await changed.after(changed.count)
+    finally:
+        conversation.finish()
+        changed.tell()
+
+
+def _far_ahead(conversation: Conversation) -> bool:
+    """Whether enough waits to be sent."""
+    return conversation.heard - conversation.sent > (0 if conversation.ready else AWAY)
+
+
+class _Changed:
+    """Tells whoever waits that the conversation has gone on."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._event = asyncio.Event()
+
+    def tell(self) -> None:
+        """It has gone on."""
+        self.count += 1
+        self._event.set()
+
+    async def after(self, count: int) -> None:
+        """Wait until it has gone on since `count`."""
+        while self.count == count:
+            self._event.clear()
+            await self._event.wait()
+
+
+class _Patience:
+    """Decides whether and when a lost session is tried again.
+
+    Tries follow one another at growing distances, drawn at random, so that the clients of a server
+    that died do not all come at once. They end when nothing has come of them for `RETRY_SECONDS`.
+    """
+
+    def __init__(self, url: str, conversation: Conversation, notice: Callable[[str], None]) -> None:
+        self._url = url
+        self._conversation = conversation
+        self._notice = notice
+        self._tries = 0
+        self._since = 0.0
+        self._reached = (0, 0)
+
+    async def wait(self, error: PassingError) -> None:
+        """Wait before the next try.
+
+        Raises:
+            PassingError: the error itself, when there is to be none.
+        """
+        conversation = self._conversation
+        if not conversation.resumable:
+            raise error
+        now = asyncio.get_running_loop().time()
+        reached = conversation.saved, conversation.segments
+        if not self._tries or reached != self._reached:
+            self._tries, self._since, self._reached = 0, now, reached
+            self._notice(f"{str(error).partition(';')[0]}; going on where it was")
+        if now - self._since > RETRY_SECONDS:
+            raise error
+        longest = min(FIRST_TRY_SECONDS * 2**self._tries, LAST_TRY_SECONDS)
+        self._tries += 1
+        await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - no secret
 
 
 @contextlib.asynccontextmanager
@@ -240,19 +277,22 @@ async def _connected(url: str) -> AsyncIterator[ClientConnection]:
     except (InvalidURI, UnicodeError) as error:
         raise ServerError(f"{url}: no websocket address; write it as ws://HOST:PORT") from error
     except InvalidStatus as error:
-        raise ServerError(f"{url}: {_refusal(error)}") from error
+        status = error.response.status_code
+        failure = PassingError if status in PASSING else ServerError
+        raise failure(f"{url}: {_refusal(error)}") from error
     except (InvalidMessage, InvalidHandshake) as error:
-        raise ServerError(f"{url}: what answers there is no recognition server") from error
+        raise PassingError(f"{url}: what answers there is no recognition server") from error
     except ConnectionClosed as error:
         close = error.rcvd
         why = f"code {close.code} {close.reason}".strip() if close else "without a word"
-        raise ServerError(f"{url}: the server went away ({why}); try again") from error
+        failure = PassingError if close is None or close.code in PASSING_CLOSES else ServerError
+        raise failure(f"{url}: the server went away ({why}); try again") from error
     except TimeoutError as error:
-        raise ServerError(f"{url}: no answer in time; is this the right address?") from error
+        raise PassingError(f"{url}: no answer in time; is this the right address?") from error
     except OSError as error:
         refused = isinstance(error, ConnectionRefusedError)
         reason = "connection refused" if refused else error.strerror or str(error)
-        raise ServerError(f"{url}: cannot connect ({reason}); does the server run?") from error
+        raise PassingError(f"{url}: cannot connect ({reason}); does the server run?") from error
 
 
 def _address(url: str) -> str:
@@ -305,47 +345,3 @@ async def _from_thread(chunks: Iterable[Samples]) -> AsyncIterator[Samples]:
     finally:
         left.set()
         slots.release()
-
-
-def _write(fields: dict[str, Any]) -> str:
-    return json.dumps(fields, separators=(",", ":"))
-
-
-def _partial(fields: dict[str, Any]) -> Partial:
-    return Partial(
-        _whole(fields, "segment"),
-        _text(fields, "stable"),
-        _text(fields, "tentative"),
-        _whole(fields, "position"),
-    )
-
-
-def _final(fields: dict[str, Any]) -> transcript.Final:
-    words = tuple(
-        Word(
-            _text(word, "word"),
-            _whole(word, "start"),
-            _whole(word, "end"),
-            float(word["confidence"]),
-        )
-        for word in fields["words"]
-    )
-    if not words:
-        raise ValueError("a final without words")
-    return transcript.Final(
-        _whole(fields, "segment"), words, _text(fields, "reason"), _whole(fields, "position")
-    )
-
-
-def _whole(fields: dict[str, Any], name: str) -> int:
-    value = fields[name]
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{name} is {value!r:.40}")
-    return value
-
-
-def _text(fields: dict[str, Any], name: str) -> str:
-    value = fields[name]
-    if not isinstance(value, str):
-        raise TypeError(f"{name} is {value!r:.40}")
-    return value

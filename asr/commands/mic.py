@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         return _list()
     microphone = Microphone(args.device)
-    recognise = recognition.choose(args)
+    recognise = recognition.choose(args, lambda line: screen.note(f"asr: {line}"))
     with _kept(args.raw) as kept, _without_portaudio_s_notes():
         screen = _screen()
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,8 +54,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def choose(args: argparse.Namespace) -> Recognition:
+def tell(line: str) -> None:
+    """Tell something that is no word."""
+    print(f"asr: {line}", file=sys.stderr, flush=True)
+
+
+def choose(args: argparse.Namespace, notice: Callable[[str], None] = tell) -> Recognition:
     """What the arguments ask for, ready to recognise.
+
+    Args:
+        args: as `add_arguments` has it.
+        notice: called with a line for people where the connection to a server was lost.
 
     Returns:
         A function of mono chunks (float32 [n] each), their sample rate, and what to call with every
@@ -71,7 +81,7 @@ def choose(args: argparse.Namespace) -> Recognition:
             raise UsageError(
                 "--url leaves --model, --precision and --decoder to the server; drop them"
             )
-        return _remote(args.url)
+        return _remote(args.url, notice)
     return _local(load(args.model, args.precision, args.decoder))
 
 
@@ -112,7 +122,7 @@ def _local(recognizer: Any) -> Recognition:
     return recognise
 
 
-def _remote(url: str) -> Recognition:
+def _remote(url: str, notice: Callable[[str], None]) -> Recognition:
     """A server, which is sent 16 kHz: so it takes every rate, and hears what a model here would."""
     from asr import client
     from asr.live import Conversion
@@ -125,7 +135,7 @@ def _remote(url: str) -> Recognition:
         conversion = Conversion(rate)
         finals: list[Final] = []
 
-        def tell(event: Event) -> None:
+        def show(event: Event) -> None:
             event = conversion.at_input(event)
             if isinstance(event, Final):
                 finals.append(event)
@@ -133,7 +143,7 @@ def _remote(url: str) -> Recognition:
                 on_event(event)
 
         audio = conversion.all(chunks)
-        _, repaired = client.transcribe(url, audio, SAMPLE_RATE, on_event=tell)
+        _, repaired = client.transcribe(url, audio, SAMPLE_RATE, on_event=show, notice=notice)
         transcript = Transcript(tuple(finals), rate, conversion.received)
         return transcript, conversion.replaced + repaired
 

@@ -7,15 +7,17 @@ import contextlib
 import json
 import threading
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.asyncio.server import ServerConnection, serve
 
 from asr import client
-from asr.client import READ_AHEAD, Conversation, stream, transcribe
+from asr.client import READ_AHEAD, stream, transcribe
+from asr.conversation import Conversation
 from asr.errors import AudioError, Error, ProtocolError, ServerError
 from asr.state import Options
 from asr.transcript import Event, Final, Partial, Transcript
@@ -26,10 +28,12 @@ from tests.server.tones import RATE, alone, recognizer, sing
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from asr.client import Samples
+    from asr.resampling import Samples
 
 SONG = "ab c"
 READY = '{"type":"ready","version":1,"position":0,"unsupported":[]}'
+
+RESUMABLE = '{"type":"ready","position":0,"token":"T","resumable":true}'
 
 
 def chunks(song: str = SONG, rate: int = RATE) -> Iterator[Samples]:
@@ -324,6 +328,120 @@ async def test_encryption_where_there_is_none_gives_one_line() -> None:
     async with serving() as service:
         url = f"wss://127.0.0.1:{service.port}"
         assert str(await refused(url)).startswith(f"{url}: ")
+
+
+class Wire:
+    """A wire between client and server that breaks after so many bytes, again and again.
+
+    Attributes:
+        breaks: bytes from the client after which each connection breaks in turn; the last one
+            holds.
+        calls: connections so far.
+    """
+
+    def __init__(self, port: int, breaks: list[int]) -> None:
+        self.breaks = list(breaks)
+        self.calls = 0
+        self._port = port
+        self._ends: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry one connection."""
+        self.calls += 1
+        there, back = await asyncio.open_connection("127.0.0.1", self._port)
+        left = self.breaks.pop(0) if self.breaks else 10**9
+        answers = asyncio.create_task(self._carry(there, writer, 10**9))
+        await self._carry(reader, back, left)
+        writer.transport.abort()
+        back.transport.abort()
+        await answers
+
+    async def _carry(
+        self, source: asyncio.StreamReader, to: asyncio.StreamWriter, left: int
+    ) -> None:
+        with contextlib.suppress(ConnectionError):
+            while left > 0 and (data := await source.read(min(left, 4096))):
+                left -= len(data)
+                to.write(data)
+                await to.drain()
+        to.close()
+
+
+@contextlib.asynccontextmanager
+async def wired(port: int, breaks: list[int]) -> AsyncIterator[tuple[Wire, str]]:
+    """A wire, and its near end's address."""
+    wire = Wire(port, breaks)
+    server = await asyncio.start_server(wire.connect, "127.0.0.1", 0)
+    async with server:
+        yield wire, f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@settings(max_examples=10)
+@given(st.text("abcd ", min_size=1, max_size=7), st.lists(st.integers(2000, 60_000), max_size=3))
+def test_a_wire_that_breaks_changes_no_word(song: str, breaks: list[int]) -> None:
+    """The client comes back by itself: the transcript is that of an unbroken wire."""
+
+    @in_a_loop
+    async def run() -> None:
+        notices: list[str] = []
+        async with serving() as service, wired(service.port, breaks) as (wire, url):
+            said = await ask(url, chunks(song), RATE, None, None, notices.append)
+        assert said == Transcript(alone(sing(song)), RATE, len(sing(song)))
+        assert len(notices) <= wire.calls - 1 <= len(breaks)
+
+    with mock.patch.object(client, "FIRST_TRY_SECONDS", 0.01):
+        run()
+
+
+@in_a_loop
+async def test_a_break_is_told_in_one_line() -> None:
+    """Where, and that it goes on."""
+    notices: list[str] = []
+    async with serving() as service, wired(service.port, [20_000]) as (wire, url):
+        await ask(url, chunks(), RATE, None, None, notices.append)
+        assert wire.calls == 2
+        assert notices == [f"{url}: the server went away (without a word); going on where it was"]
+
+
+@in_a_loop
+async def test_a_server_that_does_not_come_back_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a bounded time, with the last reason."""
+    monkeypatch.setattr(client, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(client, "FIRST_TRY_SECONDS", 0.02)
+    going_on = threading.Event()
+    heard: list[Event] = []
+
+    def endless() -> Iterator[Samples]:
+        yield sing("ab ")
+        going_on.wait(30)
+
+    async with serving() as service, wired(service.port, []) as (_, url):
+        asking = asyncio.create_task(ask(url, endless(), RATE, None, heard.append))
+        await until(lambda: any(isinstance(event, Final) for event in heard))
+        for session in service.server.sessions:
+            session._abort()  # noqa: SLF001 - the machine dies
+        await service.server.stop()
+        with pytest.raises(ServerError) as caught:
+            await asking
+        going_on.set()
+    assert "went away" in str(caught.value) or "no recognition server" in str(caught.value)
+
+
+@in_a_loop
+async def test_whose_session_is_taken_over_does_not_fight_for_it() -> None:
+    """Two clients with one token would cut each other off for ever."""
+
+    async def take(connection: ServerConnection) -> None:
+        await connection.recv()
+        await connection.send(RESUMABLE)
+        await connection.recv()
+        await connection.close(1008, "resumed on another connection")
+
+    async with impostor(take) as url:
+        assert "code 1008 resumed on another connection" in str(await refused(url))
 
 
 anything = st.recursive(

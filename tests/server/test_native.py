@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.client import Conversation
+from asr.conversation import Conversation
 from asr.errors import ProtocolError
 from asr.state import Options
 from asr.transcript import Final, Partial, Word

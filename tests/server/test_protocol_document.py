@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from asr.client import Conversation
+from asr.conversation import Conversation
 from asr.errors import ProtocolError, ServerError
 from asr.state import MAX_ENDPOINT_MS, MIN_ENDPOINT_MS, Options
 from asr.transcript import Final, Partial, Word
