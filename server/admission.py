@@ -127,12 +127,7 @@ class Admission:
             now: monotonic seconds.
         """
         if self._too_often(address, now):
-            return Refusal(
-                "rate",
-                HTTPStatus.TOO_MANY_REQUESTS,
-                f"{address} connects more than {self.limits.connects_per_second:g} times a second",
-                1,
-            )
+            return self._rate(address)
         if not self._welcome(request):
             return Refusal(
                 "origin",
@@ -141,6 +136,22 @@ class Admission:
             )
         if self.access.keys is not None and self.holder(request) is None:
             return no_key()
+        return self._crowded(address)
+
+    def stranger(self, address: str, now: float) -> Refusal | None:
+        """Why a connection is refused that brings no request, so no key and no origin, or None."""
+        return self._rate(address) if self._too_often(address, now) else self._crowded(address)
+
+    def _rate(self, address: str) -> Refusal:
+        return Refusal(
+            "rate",
+            HTTPStatus.TOO_MANY_REQUESTS,
+            f"{address} connects more than {self.limits.connects_per_second:g} times a second",
+            1,
+        )
+
+    def _crowded(self, address: str) -> Refusal | None:
+        """Why there is no place, for this address or for anybody."""
         if self.inside.get(address, 0) >= self.limits.address_sessions:
             return Refusal(
                 "address",

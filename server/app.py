@@ -222,8 +222,8 @@ class Server:
                 await self._until_empty()  # sessions that are on no websocket, too
         except TimeoutError:
             tell(_log, "not done in time; cut off", logging.WARNING, sessions=len(self.sessions))
-            for visitor in list(self._connections):
-                visitor.transport.abort()
+            for connection in list(self._connections):
+                connection.transport.abort()
             await self._server.wait_closed()
         await self.resumption.close()
         if self._engine is not None:

@@ -20,7 +20,7 @@ from typing import Protocol as Interface
 from server.formats import SAMPLE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from asr.errors import ProtocolError
     from asr.transcript import Event, Word
@@ -310,11 +310,12 @@ class Protocol(Interface):
         """What the opening of the connection alone asks for. To be called once, first of all."""
         ...
 
-    def receive(self, message: bytes | str) -> list[Command]:
+    def receive(self, message: Message) -> Iterable[Command]:
         """Take in one message of the client.
 
         Raises:
-            ProtocolError: the message breaks the protocol. The caller must end the session with it.
+            ProtocolError: the message breaks the protocol. Where it holds several commands, those
+                before the breach have been yielded. The caller must end the session with it.
         """
         ...
 

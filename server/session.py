@@ -50,7 +50,7 @@ from server.snapshot import Record, Snapshot
 
 if TYPE_CHECKING:
     from asyncio.transports import Transport
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from asr.recognizer import Recognizer
     from server.limits import Limits
@@ -61,6 +61,7 @@ _log = logging.getLogger(__name__)
 NORMAL: Final = 1000
 GOING_AWAY: Final = 1001
 ABNORMAL: Final = 1006  # without a word
+TRY_AGAIN_LATER: Final = 1013
 TAKEN_OVER: Final = 1008, "resumed on another connection"
 MOVED: Final = 1012, "the server stops; resume this session"
 
@@ -168,7 +169,7 @@ class Session:
         """The server takes no new sessions: send away a client whose stream has not begun."""
         if self.line is None:
             why = f"the server stops; connect again in {self._limits.retry_seconds} s"
-            self._end(ProtocolError(why, "unavailable", 1013))
+            self._end(ProtocolError(why, "unavailable", TRY_AGAIN_LATER))
 
     def stop(self) -> None:
         """The server stops: accept nothing more, say what was accepted, then close with 1001.
@@ -216,7 +217,7 @@ class Session:
         arrived = self.last_message
         try:
             if message is None:
-                commands = self._protocol.opening()
+                commands: Iterable[Command] = self._protocol.opening()
             else:
                 commands = self._protocol.receive(message)
                 self._begun = True
@@ -224,7 +225,7 @@ class Session:
         except ProtocolError as error:
             self._end(error)
 
-    async def _carry_out(self, commands: list[Command], arrived: float) -> None:
+    async def _carry_out(self, commands: Iterable[Command], arrived: float) -> None:
         for command in commands:
             backlog = 0
             if isinstance(command, Start):
