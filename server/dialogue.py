@@ -70,6 +70,7 @@ class Start:
         endpoint_ms: silence that closes a segment, or None for the recogniser's own.
         unsupported: names of fields that were given and are not understood.
         partial_words: whether partial results come with their words and times.
+        phrases: what is likely to be said.
         message: what the client sent, from which the stream can be resumed: a conversation that is
             given it again is where this one is. Empty where the protocol knows no resuming.
         resumes: whether the client will resume when the server goes away.
@@ -80,6 +81,7 @@ class Start:
     endpoint_ms: int | None = None
     unsupported: tuple[str, ...] = ()
     partial_words: bool = False
+    phrases: tuple[str, ...] = ()
     message: str = ""
     resumes: bool = False
 
@@ -124,10 +126,17 @@ class Flush:
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """Change options from this point of the audio on."""
+    """Change options from this point of the audio on.
+
+    Attributes:
+        endpoint_ms: silence that closes a segment, or None to leave it as it is.
+        unsupported: names of fields that were given and are not understood.
+        phrases: what is likely to be said from here on, or None to leave it as it is.
+    """
 
     endpoint_ms: int | None
     unsupported: tuple[str, ...] = ()
+    phrases: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,20 +227,26 @@ class Heard:
         since: when it could be heard.
         words: of a partial whose stream was started with `partial_words`: those of the open
             segment, with times that may still change beyond the stable ones. Otherwise empty.
+        channel: from 0, where each is heard apart; their segments are numbered apart, too.
     """
 
     event: Event
     since: float
     words: tuple[Word, ...] = ()
+    channel: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Flushed:
-    """The words of the open segment as they would be final if the audio ended here."""
+    """The words of the open segment as they would be final if the audio ended here.
+
+    One of each channel, where they are heard apart.
+    """
 
     id: MessageId
     words: tuple[Word, ...]
     position: int
+    channel: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +254,7 @@ class Configured:
     """The options hold from here on."""
 
     unsupported: tuple[str, ...]
+    position: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,10 +27,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 from typing import Protocol as Interface
 
-from asr.errors import ProtocolError
+from asr.errors import ConfigError, ProtocolError
 from asr.features import frame_span
 from asr.transcript import Event, Partial, Word
 from asr.transcript import Final as FinalEvent
+from server import wishes
 from server.dialogue import (
     Acknowledge,
     Configure,
@@ -50,12 +51,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from asr.recognizer import Recognizer
+    from asr.resampling import Samples
     from asr.state import State
-    from server.intake import Intake, Samples
+    from server.intake import Intake
 
 _log = logging.getLogger(__name__)
 
-SLICE_MS: Final = 80  # audio taken from a line in one round: one block
 JOB_BYTES: Final = 128  # what a job costs in a queue beside its audio
 SAVE_SECONDS: Final = 1.0  # of audio from one snapshot that is to be saved to the next
 
@@ -117,7 +118,7 @@ class Line:
         opened: float,
         record: Record | None = None,
     ) -> None:
-        self.state = state
+        self.states = [state] * intake.streams  # of the channels, if each is heard apart
         self.intake = intake
         self.deliver = deliver
         self.opened = opened
@@ -130,10 +131,9 @@ class Line:
         self.room_below: int | None = None  # bytes of backlog below which to say `Room`
         self.partial_words = False  # whether partials are told with their words
         self.ended = False  # after `End`, `Leave` or a failure: takes no more jobs
+        self.failed = False  # nothing more is done for it
         self.left = False  # `Leave` is done
         self.closed = False
-        audio_format = intake.format
-        self.slice_bytes = audio_format.frame_bytes * (audio_format.sample_rate * SLICE_MS // 1000)
 
     @property
     def backlog_bytes(self) -> int:
@@ -143,28 +143,36 @@ class Line:
     @property
     def backlog_ms(self) -> int:
         """Milliseconds of audio that wait."""
-        audio_format = self.intake.format
-        frames = self.audio_bytes // audio_format.frame_bytes
-        return frames * 1000 // audio_format.sample_rate
+        return self.intake.milliseconds(self.audio_bytes)
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is anything to be done."""
+        return not self.failed and (self.intake.pending or bool(self.jobs))
 
     @property
     def hears_next(self) -> bool:
-        """Whether the first job is audio. There must be one."""
-        return isinstance(self.jobs[0][0], bytes | memoryview)
+        """Whether what is done next is to hear audio. There must be something."""
+        return self.intake.pending or isinstance(self.jobs[0][0], bytes | memoryview)
 
     @property
     def deadline(self) -> float:
-        """When the first job is due, in seconds. There must be one."""
-        spoken = self.opened + self.intake.position / self.intake.format.sample_rate
-        return max(self.jobs[0][1], spoken)
+        """When what is done next is due, in seconds. There must be something."""
+        spoken = self.opened + self.intake.position / self.intake.sample_rate
+        return max(self.intake.arrived if self.intake.pending else self.jobs[0][1], spoken)
 
     def take(self) -> list[tuple[bytes | memoryview, float]] | tuple[Job, float]:
-        """Remove and return one slice of audio in pieces, or one other job."""
+        """Remove and return one slice of audio in pieces, or one other job.
+
+        No pieces while the intake holds audio that has not had its turn.
+        """
+        if self.intake.pending:
+            return []
         job, arrived = self.jobs[0]
         if not isinstance(job, bytes | memoryview):
             return self.jobs.popleft()
         pieces: list[tuple[bytes | memoryview, float]] = []
-        room = self.slice_bytes
+        room = self.intake.slice_bytes
         while room and self.jobs:
             job, arrived = self.jobs[0]
             if not isinstance(job, bytes | memoryview):
@@ -239,13 +247,13 @@ class Engine:
         """A new line.
 
         Args:
-            state: from which it goes on.
+            state: from which it goes on, every channel if they are heard apart.
             intake: likewise.
             deliver: takes its replies.
             now: the present; a line that is resumed began before.
             record: what was said in it, if it can be resumed.
         """
-        began = now - intake.position / intake.format.sample_rate
+        began = now - intake.position / intake.sample_rate
         return Line(state, intake, deliver, began, record)
 
     def submit(self, line: Line, job: Job, arrived: float) -> int:
@@ -253,7 +261,7 @@ class Engine:
 
         Args:
             line: where to; a line that is closed, failed or ending takes nothing more.
-            job: audio as whole samples in the line's format, or what comes after it.
+            job: audio in the line's format, or what comes after it.
             arrived: when it came, in monotonic seconds; not before the line's earlier jobs.
 
         Returns:
@@ -283,7 +291,7 @@ class Engine:
         """One of the line's replies has been sent, or is not needed any more."""
         with self._changed:
             line.unread -= 1
-            if line.unread == self._unread - 1 and line.jobs:
+            if line.unread == self._unread - 1 and line in self._waiting:
                 self._changed.notify()
 
     def close(self, line: Line) -> Snapshot | None:
@@ -305,7 +313,7 @@ class Engine:
             batch = [(line, line.take()) for line in chosen]
             for line, _ in batch:
                 if not line.jobs:
-                    del self._waiting[line]
+                    del self._waiting[line]  # until it is seen whether its intake holds more
         if not batch:
             return False
         audio = [(line, job) for line, job in batch if isinstance(job, list)]
@@ -315,6 +323,10 @@ class Engine:
             if not isinstance(job, list):
                 replies[line] = self._guarded(line, partial(self._answer, line, *job))
         self._hand_over(replies)
+        with self._changed:
+            self._waiting.update(
+                (line, None) for line, _ in batch if line.waits and not line.closed
+            )
         return True
 
     @contextlib.contextmanager
@@ -328,7 +340,7 @@ class Engine:
         yield
         self._meter.end(
             sum(
-                (line.intake.position - position) / line.intake.format.sample_rate
+                (line.intake.position - position) / line.intake.sample_rate
                 for line, position in zip(lines, before, strict=True)
             )
         )
@@ -356,37 +368,56 @@ class Engine:
         self, audio: list[tuple[Line, list[tuple[bytes | memoryview, float]]]]
     ) -> dict[Line, list[Reply]]:
         """Step all lines together; if that fails, each by itself to find the culprit."""
-        heard = [(line, line.intake.take(pieces)) for line, pieces in audio]
-        if not heard:
-            return {}
+        replies: dict[Line, list[Reply]] = {}
+        heard: list[tuple[Line, list[Samples]]] = []
+        for line, pieces in audio:
+            try:
+                heard.append((line, line.intake.take(pieces)))
+            except ProtocolError as error:
+                replies[line] = self._guarded(line, partial(self._refuse, line, error))
         try:
             outcomes = self._recognizer.step_many(
-                [line.state for line, _ in heard], [samples for _, samples in heard]
+                [state for line, _ in heard for state in line.states],
+                [samples for _, streams in heard for samples in streams],
             )
         except Exception:  # noqa: BLE001 - found again below, line by line
-            return {
-                line: self._guarded(line, partial(self._step, line, samples))
-                for line, samples in heard
-            }
-        replies: dict[Line, list[Reply]] = {}
-        for (line, _), (state, events) in zip(heard, outcomes, strict=True):
-            line.state = state
-            replies[line] = [self._heard(line, event) for event in events]
+            for line, streams in heard:
+                replies[line] = self._guarded(line, partial(self._step, line, streams))
+            return replies
+        following = iter(outcomes)
+        for line, streams in heard:
+            replies[line] = self._took(line, [next(following) for _ in streams])
         return replies
 
-    def _step(self, line: Line, samples: Samples) -> list[Reply]:
-        line.state, events = self._recognizer.step(line.state, samples)
-        return [self._heard(line, event) for event in events]
+    def _step(self, line: Line, streams: list[Samples]) -> list[Reply]:
+        return self._took(line, self._recognizer.step_many(line.states, streams))
 
-    def _heard(self, line: Line, event: Event) -> Reply:
+    def _took(self, line: Line, outcomes: list[tuple[State, list[Event]]]) -> list[Reply]:
+        """Keep what a step made of a line's states; what there is to tell."""
+        line.states = [state for state, _ in outcomes]
+        return [
+            self._heard(line, event, number)
+            for number, (_, events) in enumerate(outcomes)
+            for event in events
+        ]
+
+    def _refuse(self, line: Line, error: ProtocolError) -> list[Reply]:
+        """End a line whose audio is not what it should be, behind the finals of what was."""
+        with self._changed:
+            self._fail(line)
+        return self._end(line, error, line.intake.arrived)
+
+    def _heard(self, line: Line, event: Event, stream: int) -> Reply:
         words: tuple[Word, ...] = ()
         if line.partial_words and isinstance(event, Partial):
-            words = self._open_words(line)
-        return Heard(line.intake.at_input_rate(event), line.intake.arrival(event.position), words)
+            words = self._open_words(line, stream)
+        intake = line.intake
+        since = intake.arrival(event.position)
+        return Heard(intake.at_input_rate(event), since, words, _channel(line, stream))
 
-    def _open_words(self, line: Line) -> tuple[Word, ...]:
+    def _open_words(self, line: Line, stream: int) -> tuple[Word, ...]:
         """The words of the open segment, after a round: a partial is the last of its events."""
-        state = line.state
+        state = line.states[stream]
         words = state.words
         for word in state.codec.tentative(state.decoder):
             span = frame_span(word.start, word.end, state.samples)
@@ -401,12 +432,9 @@ class Engine:
             case Ping(message_id):
                 return [Pong(message_id, line.intake.position)]
             case Flush(message_id):
-                return [self._flushed(line, message_id)]
-            case Configure(endpoint_ms, unsupported):
-                if endpoint_ms is not None:
-                    options = replace(line.state.options, endpoint_ms=endpoint_ms)
-                    line.state = replace(line.state, options=options)
-                return [Configured(unsupported)]
+                return [self._flushed(line, message_id, n) for n in range(len(line.states))]
+            case Configure():
+                return self._configure(line, job, arrived)
             case Acknowledge(segments):
                 if line.record is not None:
                     line.record.acknowledge(segments)
@@ -419,35 +447,57 @@ class Engine:
             case _:  # pragma: no cover - audio is never answered
                 raise TypeError(job)
 
-    def _flushed(self, line: Line, message_id: int | str | None) -> Flushed:
-        """What the line would say at its end, said on copies."""
-        intake, state = line.intake, line.state
-        rest = intake.preview()
+    def _configure(self, line: Line, wanted: Configure, arrived: float) -> list[Reply]:
+        """Change the options of the line from here on, or end it if that cannot be."""
+        phrases, unsupported = wishes.expected(self._recognizer, wanted.phrases)
+        try:
+            states = [self._configured(state, wanted, phrases) for state in line.states]
+        except ConfigError as error:
+            with self._changed:
+                self._fail(line)
+            return self._end(line, wishes.refused(error), arrived)
+        line.states = states
+        return [Configured((*wanted.unsupported, *unsupported), line.intake.position)]
+
+    def _configured(
+        self, state: State, wanted: Configure, phrases: tuple[str, ...] | None
+    ) -> State:
+        if phrases is not None:
+            state = self._recognizer.expect(state, phrases)
+        if wanted.endpoint_ms is None:
+            return state
+        return replace(state, options=replace(state.options, endpoint_ms=wanted.endpoint_ms))
+
+    def _flushed(self, line: Line, message_id: int | str | None, stream: int) -> Flushed:
+        """What a stream of the line would say at its end, said on copies."""
+        intake, state = line.intake, line.states[stream]
+        rest = intake.preview()[stream]
         events: list[Event] = []
         if rest.size:
             state, events = self._recognizer.step(state, rest)
         events = [*events, *self._recognizer.flush(state)]
         finals = [intake.at_input_rate(e) for e in events if isinstance(e, FinalEvent)]
         words = [word for e in finals if isinstance(e, FinalEvent) for word in e.words]
-        return Flushed(message_id, tuple(words), intake.position)
+        return Flushed(message_id, tuple(words), intake.position, _channel(line, stream))
 
     def _end(self, line: Line, error: ProtocolError | None, arrived: float) -> list[Reply]:
-        events: list[Event] = []
-        last: list[Event] = []
-        if not line.state.finished:  # as it is where the end itself is resumed
-            rest = line.intake.end()
-            if rest.size:
-                line.state, events = self._recognizer.step(line.state, rest)
-            line.state, last = self._recognizer.finish(line.state)
         intake = line.intake
-        replies: list[Reply] = [
-            Heard(intake.at_input_rate(event), arrived) for event in [*events, *last]
-        ]
+        error = error or intake.cut_off()
+        replies: list[Reply] = []
+        if not line.states[0].finished:  # as it is where the end itself is resumed
+            outcomes = self._recognizer.step_many(line.states, intake.end())
+            finished = self._recognizer.finish_many([state for state, _ in outcomes])
+            line.states = [state for state, _ in finished]
+            replies += [
+                Heard(intake.at_input_rate(event), arrived, (), _channel(line, number))
+                for number, events in enumerate(zip(outcomes, finished, strict=True))
+                for _, some in events
+                for event in some
+            ]
         if error is not None:
             return [*replies, Failed(error)]
-        repaired = intake.repaired + line.state.repaired
-        done = Done(intake.position, intake.format.sample_rate, repaired, arrived)
-        return [*replies, done]
+        repaired = intake.repaired + sum(state.repaired for state in line.states)
+        return [*replies, Done(intake.position, intake.sample_rate, repaired, arrived)]
 
     def _guarded(self, line: Line, work: Callable[[], list[Reply]]) -> list[Reply]:
         """Do the work of one line; a failure of ours ends that line with an error and no other."""
@@ -456,10 +506,14 @@ class Engine:
         except Exception:  # noqa: BLE001 - logged with its trace; only its own line may suffer
             _log.exception("recognition failed; its session ends")
             with self._changed:
-                line.ended = True
-                self._forget(line)
+                self._fail(line)
             message = "the server failed on this audio; its other sessions go on; start a new one"
             return [Failed(ProtocolError(message, "internal", 1011))]
+
+    def _fail(self, line: Line) -> None:
+        """Do nothing more for the line. Needs the lock."""
+        line.ended = line.failed = True
+        self._forget(line)
 
     def _forget(self, line: Line) -> None:
         """Drop what waits. Needs the lock."""
@@ -504,12 +558,17 @@ def _remember(line: Line, said: list[Reply]) -> tuple[list[Reply], Snapshot | No
     finals = [r.event for r in new if isinstance(r, Heard) and isinstance(r.event, FinalEvent)]
     for final in finals:
         record.keep(final)
-    line.snapshot = record.snapshot(line.state, line.intake.saved)
-    passed = line.snapshot.position - line.saved_position
-    if not finals and passed < SAVE_SECONDS * line.intake.format.sample_rate:
+    line.snapshot = record.snapshot(line.states[0], line.intake.saved)
+    passed = line.intake.position - line.saved_position
+    if not finals and passed < SAVE_SECONDS * line.intake.sample_rate:
         return new, None
-    line.saved_position = line.snapshot.position
+    line.saved_position = line.intake.position
     return new, line.snapshot
+
+
+def _channel(line: Line, stream: int) -> int | None:
+    """Which channel a stream of the line is, if they are heard apart."""
+    return stream if line.intake.format.channels_apart else None
 
 
 def _deliver(delivery: list[tuple[Line, list[Delivered]]]) -> None:

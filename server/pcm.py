@@ -141,9 +141,12 @@ class Raw(Stepwise):
             )
 
     def save(self) -> Saved:
-        """See `server.formats.Decoder`."""
+        """See `server.formats.Decoder`. Half a sample is left out: it will be sent again."""
+        size = self._samples.frame_bytes
         waiting = bytes(self._samples.waiting)
-        return {"first": self._first, "given": self._given, "waiting": waiting}
+        waiting = waiting[: len(waiting) // size * size]
+        first = self._first[: self._given * size + len(waiting)]
+        return {"first": first, "given": self._given, "waiting": waiting}
 
     def restore(self, saved: Saved) -> None:
         """See `server.formats.Decoder`."""

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 from typing import Protocol as Interface
@@ -18,8 +17,8 @@ from typing import Protocol as Interface
 from websockets.exceptions import ConnectionClosed
 
 from asr.errors import ProtocolError
-from asr.state import Options
 from asr.transcript import Partial
+from server import wishes
 from server.dialogue import (
     Acknowledge,
     Answer,
@@ -61,7 +60,6 @@ _log = logging.getLogger(__name__)
 NORMAL: Final = 1000
 GOING_AWAY: Final = 1001
 ABNORMAL: Final = 1006  # without a word
-TRY_AGAIN_LATER: Final = 1013
 TAKEN_OVER: Final = 1008, "resumed on another connection"
 MOVED: Final = 1012, "the server stops; resume this session"
 
@@ -169,7 +167,7 @@ class Session:
         """The server takes no new sessions: send away a client whose stream has not begun."""
         if self.line is None:
             why = f"the server stops; connect again in {self._limits.retry_seconds} s"
-            self._end(ProtocolError(why, "unavailable", TRY_AGAIN_LATER))
+            self._end(ProtocolError(why, "unavailable", 1013))
 
     def stop(self) -> None:
         """The server stops: accept nothing more, say what was accepted, then close with 1001.
@@ -267,19 +265,17 @@ class Session:
         return self._engine.submit(self.line, command, arrived)
 
     async def _start(self, start: Start, arrived: float) -> None:
-        options = Options(partials=start.partials)
-        if start.endpoint_ms is not None:
-            options = replace(options, endpoint_ms=start.endpoint_ms)
-        state, intake = self._recognizer.start(options), Intake(start.format)
+        options, unsupported = wishes.options(self._recognizer, start)
+        state, intake = wishes.begin(self._recognizer, options), Intake(start.format)
         record = None
-        if start.message and self.resumption is not None:
+        if start.message and not start.format.channels_apart and self.resumption is not None:
             record = Record(start.message)
             hold = await self.resumption.begin(self, record.snapshot(state, intake.saved))
             if not self._take_hold(hold, resumes=start.resumes):
                 return
         self.line = self._engine.open(state, intake, self._deliver, arrived, record)
         self.line.partial_words = start.partial_words
-        self._say_ready(0, start.unsupported)
+        self._say_ready(0, (*start.unsupported, *unsupported))
 
     async def _resume(self, resume: Resume, arrived: float) -> None:
         """Go on with a stream of another connection, here or elsewhere."""

@@ -1,7 +1,7 @@
 """A session as a value: what must be known to go on with it here, or on another machine.
 
 Written down, little-endian: the magic `asr-session`, a byte for the version, the length of the head
-(4 bytes), the head (JSON in UTF-8), the recogniser's state and the resampler's as they write
+(4 bytes), the head (JSON in UTF-8), the recogniser's state and the intake's as they write
 themselves, then the SHA-256 of all that, which tells damage, and the HMAC-SHA256 of all that and of
 the session's token, which tells who wrote it. Nothing is unpickled.
 
@@ -22,14 +22,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from typing import Final as Constant
 
-from asr import resampling
 from asr.errors import ConfigError, ProtocolError, StateError
 from asr.features import BLOCK_SAMPLES
 from asr.transcript import Final, Partial, Word
+from server.intake import IntakeState, restore_state
 
 if TYPE_CHECKING:
     from asr.recognizer import Recognizer
-    from asr.resampling import ResamplerState
     from asr.state import State
 
 VERSION: Constant = 1
@@ -48,19 +47,19 @@ class Snapshot:
     Attributes:
         start: the message that began it, from which its format and options are read again.
         state: of the recogniser.
-        intake: of the resampler; it counts the input samples.
+        intake: of what reads the audio; it counts what has come.
         finals: what was said and not acknowledged, oldest first, with times in input samples. Those
             before them the client has, or they are beyond `KEPT_WORDS`.
     """
 
     start: str
     state: State
-    intake: ResamplerState
+    intake: IntakeState
     finals: tuple[Final, ...] = ()
 
     @property
     def position(self) -> int:
-        """Input samples taken in: the first sample to send again."""
+        """What was taken in: the first sample to send again, of a container the first byte."""
         return self.intake.received
 
     @property
@@ -113,7 +112,7 @@ class Record:
             finals = finals[1:]
         self.finals = finals
 
-    def snapshot(self, state: State, intake: ResamplerState) -> Snapshot:
+    def snapshot(self, state: State, intake: IntakeState) -> Snapshot:
         """The session as it is now."""
         return Snapshot(self.start, state, intake, self.finals)
 
@@ -169,7 +168,7 @@ class Seal:
         }
         text = json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode()
         start = _START.pack(_MAGIC, VERSION, len(text))
-        body = b"".join([start, text, state, resampling.dump(snapshot.intake)])
+        body = b"".join([start, text, state, snapshot.intake.dump()])
         checked = body + hashlib.sha256(body).digest()
         return checked + self._sign(token, checked)
 
@@ -195,7 +194,7 @@ class Seal:
             return Snapshot(
                 head["start"],
                 recognizer.restore(rest[: head["state"]]),
-                resampling.restore(rest[head["state"] :]),
+                restore_state(rest[head["state"] :]),
                 tuple(_final(*fields) for fields in head["finals"]),
             )
         except (KeyError, StateError, TypeError, ValueError) as error:

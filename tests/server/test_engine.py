@@ -173,7 +173,7 @@ def test_answers_come_behind_the_audio_before_them(engine: Engine) -> None:
     engine.submit(listener.line, Flush(2), 0.0)
     listener.send("c")
     drain(engine)
-    before = listener.said[: listener.said.index(Pong(1))]
+    before = listener.said[: listener.said.index(Pong(1, len(sing("a b"))))]
     assert [f.text for f in finals_of(before)] == ["a"]
     flushed = next(r for r in listener.said if isinstance(r, Flushed))
     assert [word.text for word in flushed.words] == ["b"]
@@ -204,7 +204,7 @@ def test_a_new_endpoint_delay_moves_the_cuts_and_no_word(engine: Engine) -> None
     listener.send(" c ")
     engine.submit(listener.line, End(), 0.0)
     drain(engine)
-    assert Configured(("x",)) in listener.said
+    assert Configured(("x",), len(sing("a b"))) in listener.said
     assert [[w.text for w in final.words] for final in listener.finals] == [["a", "b"], ["c"]]
     assert listener.finals[0].reason == "endpoint"
 
