@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from asr.errors import Error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
 Tool = TypeVar("Tool")
 Thing = TypeVar("Thing")
@@ -34,7 +34,7 @@ def each(
     work: Callable[[Tool, Thing], Outcome],
     things: Sequence[Thing],
     jobs: int,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """What `work` makes of each thing, in their order, as it becomes known.
 
     Args:

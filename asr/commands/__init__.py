@@ -25,6 +25,7 @@ COMMANDS = (
     "evaluate",
     "train",
     "align",
+    "synthesise",
     "cut",
     "export",
     "lm",
