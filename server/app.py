@@ -13,6 +13,7 @@ import logging
 import secrets
 import signal
 import socket
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
@@ -497,12 +498,24 @@ def describe(recognizer: Recognizer) -> ModelInfo:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Events:
+    """What happens around a server that runs.
+
+    Attributes:
+        ready: called when sessions are taken.
+        renew: called on SIGHUP, to read keys and certificates again.
+        lifeline: of a worker: a file that can be read when its supervisor is gone. It then drains.
+            A worker drains however often it is told; ending it at once is up to the supervisor.
+    """
+
+    ready: Callable[[], None]
+    renew: Callable[[], None]
+    lifeline: int | None = None
+
+
 async def run(
-    server: Server,
-    listener: socket.socket,
-    load: Callable[[], Recognizer],
-    ready: Callable[[], None],
-    renew: Callable[[], None] | None = None,
+    server: Server, listener: socket.socket, load: Callable[[], Recognizer], events: Events
 ) -> None:
     """Serve until SIGINT or SIGTERM, then drain and stop; a second signal ends the process at once.
 
@@ -510,8 +523,7 @@ async def run(
         server: not started, without a recogniser.
         listener: what to listen on.
         load: loads the recogniser; called on another thread, while the server says `loading`.
-        ready: called when sessions are taken.
-        renew: called on SIGHUP, to read keys and certificates again.
+        events: what to do when.
 
     Raises:
         Error: the model cannot be loaded.
@@ -519,21 +531,24 @@ async def run(
     loop = asyncio.get_running_loop()
     signalled = asyncio.Event()
 
-    def end(number: int) -> None:
+    def end() -> None:
         signalled.set()
-        loop.remove_signal_handler(number)
-        for again in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(again)
-            signal.signal(again, signal.SIG_DFL)
+        if events.lifeline is not None:
+            loop.remove_reader(events.lifeline)
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, end, number)
-    if renew is not None:
-        loop.add_signal_handler(signal.SIGHUP, renew)
+        loop.add_signal_handler(number, end)
+    loop.add_signal_handler(signal.SIGHUP, events.renew)
+    if events.lifeline is not None:
+        loop.add_reader(events.lifeline, end)
     await server.start_on(listener)
     try:
         server.begin(await asyncio.to_thread(load))
-        ready()
+        events.ready()
         await signalled.wait()
         await server.drain()
     finally:

@@ -53,7 +53,7 @@ class Human(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: `time` (UTC), `level`, `message`, the fields, `trace`."""
+    """One JSON object a line: `time` (UTC), `level`, `process`, `message`, the fields, `trace`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
@@ -61,6 +61,7 @@ class JsonLines(logging.Formatter):
         fields = {
             "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
+            "process": record.process,
             "message": record.getMessage(),
             **_fields(record),
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,12 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     recognition.add_decoder_argument(parser)
     parser.add_argument(
         "--threads", type=_count, default=1, help="threads inside the network (default: 1)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=_count,
+        default=1,
+        help="processes that share the port; best as many as there are cores (default: 1)",
     )
 
 
@@ -140,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM.
 
     Returns:
-        0 after an orderly stop.
+        0 after an orderly stop; 1 when workers cannot start or keep dying.
 
     Raises:
         Error: the model, the address, a key or a certificate cannot be used, or a limit makes no
@@ -152,45 +159,37 @@ def run(args: argparse.Namespace) -> int:
     if (args.tls_cert is None) != (args.tls_key is None):
         raise UsageError("--tls-cert and --tls-key belong together")
 
+    import asyncio
+
     from server import app, logs
     from server.admission import is_loopback
+    from server.metrics import Board, Metrics
+    from server.workers import Supervisor
 
     logs.configure(args.log_format)
     limits, access, certificate = _limits(args), _access(args), _certificate(args)
     listener = app.listen(args.host, args.port)
     _warn(args.host, is_loopback(listener.getsockname()[0]), access, certificate)
-    _serve(args, listener, (limits, access, certificate))
-    return 0
+    board = Board(args.workers)
+    load = _loader(args)
 
-
-def _serve(
-    args: argparse.Namespace,
-    listener: socket.socket,
-    bounds: tuple[Limits, Access, Certificate | None],
-) -> None:
-    """Serve in this process."""
-    import asyncio
-
-    from server import app
-
-    limits, access, certificate = bounds
-
-    async def serve() -> None:
+    def work(worker: int, ready: Callable[[], None], lifeline: int | None) -> int:
         server = app.Server(
             limits=limits,
             access=access,
+            metrics=Metrics(board, worker),
             tls=certificate.context if certificate else None,
             transcripts=args.log_transcripts,
         )
-        await app.run(
-            server,
-            listener,
-            _loader(args),
-            lambda: _tell_listening(listener, secure=certificate is not None),
-            lambda: _renew(args, server, certificate),
-        )
+        events = app.Events(ready, partial(_renew, args, server, certificate), lifeline)
+        asyncio.run(app.run(server, listener, load, events))
+        return 0
 
-    asyncio.run(serve())
+    ready = partial(_tell_listening, listener, secure=certificate is not None)
+    if args.workers == 1:
+        return work(0, ready, None)
+    patience = limits.drain_seconds + limits.finish_seconds + 10
+    return Supervisor(args.workers, work, board, ready, patience).run()
 
 
 def _loader(args: argparse.Namespace) -> Callable[[], Recognizer]:

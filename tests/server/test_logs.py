@@ -34,7 +34,7 @@ def record(message: str, **fields: object) -> logging.LogRecord:
     return made
 
 
-@given(st.text(), st.text())
+@given(st.text(max_size=20), st.text(max_size=20))
 def test_an_event_is_one_line_whatever_is_in_it(message: str, value: str) -> None:
     """Nobody can write lines into the log of others, with a name of control characters say."""
     assert "\n" not in logs.Human().format(record(message, a=value))
