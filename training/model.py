@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -122,7 +122,7 @@ class AcousticNetwork(nn.Module):
     def reset_parameters(self) -> None:
         """Orthogonal recurrence, open forget gates (Jozefowicz et al. 2015), no look-ahead yet."""
         for layer in self.layers:
-            reset_recurrence(layer)
+            reset_recurrence(cast("nn.RNNBase", layer))
         self.ahead.data[0] = 1.0
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:

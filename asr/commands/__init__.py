@@ -24,6 +24,7 @@ COMMANDS = (
     "serve",
     "evaluate",
     "train",
+    "compare",
     "align",
     "synthesise",
     "cut",
