@@ -41,7 +41,7 @@ def fades(run: Run, lags: int) -> list[dict[str, Any]]:
         The fields of `training.fading.Fade`, with `when`: `before` or `after`.
 
     Raises:
-        DataError: fewer than one validation recording is longer than `lags` frames.
+        DataError: no validation recording is a quarter longer than `lags` frames.
     """
     torch.manual_seed(run.recipe.seed)  # as training.assembly does: the weights of step 0
     before = AcousticNetwork(run.trainer.network.config).eval()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "compare recurrent cells, or settings, by training runs (needs the [train] extra)"
 CELLS = ("rnn", "gru", "lstm")
+OWN = "own"
 FOLLOWED = 75  # frames of 40 ms: 3 s
 
 
@@ -30,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cells",
         metavar="A,B,C",
         type=_cells,
-        help="cells to compare (default: rnn,gru,lstm; with --sweep the recipe's own)",
+        default=CELLS,
+        help="cells to compare; own: the recipe's own alone (default: rnn,gru,lstm)",
     )
     parser.add_argument(
         "--sweep",
@@ -109,8 +111,7 @@ def run(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise ConfigError(f"comparing needs {error.name}: pip install 'asr[train]'") from error
     overrides = [*args.set, *(budget_overrides(args.budget) if args.budget else [])]
-    cells = args.cells or (() if args.sweep else CELLS)
-    trials = plan(args.recipe, cells, [parse_sweep(text) for text in args.sweep], overrides)
+    trials = plan(args.recipe, args.cells, [parse_sweep(text) for text in args.sweep], overrides)
     for trial in trials:
         _refuse_in_vain(args, trial)
     wanted = Wanted(args.lm, args.follow if args.gradients else 0)
@@ -167,10 +168,13 @@ def _say(line: str) -> None:
 
 
 def _cells(text: str) -> tuple[str, ...]:
+    """The cells that are named; none for the recipe's own."""
+    if text == OWN:
+        return ()
     cells = tuple(text.split(","))
     for cell in cells:
         if cell not in CELLS:
-            raise argparse.ArgumentTypeError(f"{cell!r} is none of {', '.join(CELLS)}")
+            raise argparse.ArgumentTypeError(f"{cell!r} is none of {', '.join(CELLS)}, {OWN}")
     return cells
 
 

@@ -54,7 +54,8 @@ def test_one_command_compares_and_goes_on(
     [
         (["--sweep", "rate"], "--sweep rate: write it as section.key=a,b,c"),
         (["--sweep", "optimiser.rat=1,2"], "unknown key 'rat'"),
-        (["--cells", "rnn", "--sweep", "network.cell=gru"], "cells are given by --cells"),
+        (["--sweep", "network.cell=gru"], "cells are given by --cells"),
+        (["--cells", "own", "--sweep", "network.cell=mamba"], "network.cell: 'mamba' is none of"),
         (["--budget", "days=1"], "--budget days=1: write it as"),
         (["--lm", "."], "--lm: a head of phones on the last layer is needed"),
         (["--gradients", "--set", "optimiser.clip=0"], "is trained without clipping already"),
