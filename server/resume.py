@@ -10,22 +10,25 @@ from __future__ import annotations
 import asyncio
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 from typing import Protocol as Interface
 
-from asr.errors import ProtocolError
+from asr.errors import ConfigError, ProtocolError
 from server.dialogue import Start
 from server.snapshot import Record, Seal
-from server.store import MemoryStore
+from server.store import MemoryStore, NoStore, RedisStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from asr.recognizer import Recognizer
     from server.dialogue import Protocol, Resume
     from server.limits import Limits
     from server.snapshot import Snapshot
     from server.store import Store
+
+SECRET_VARIABLE: Final = "ASR_RESUME_SECRET"  # noqa: S105 - the name of the place
 
 
 def reopen(resume: Resume, snapshot: Snapshot, protocol: Protocol) -> tuple[Start, Record]:
@@ -193,13 +196,48 @@ class Resumption:
     async def _touch(self) -> None:
         """Keep the snapshots of sessions whose clients are silent, but there."""
         while True:
-            await asyncio.sleep(self._store.seconds / 3)
+            await asyncio.sleep(max(1.0, self._store.seconds / 3))
             self._store.touch(list(self._live))
 
 
 def keep_here(limits: Limits) -> Resumption:
     """Resumption within this process, with a secret that nobody else knows."""
     return Resumption(Seal(), MemoryStore(limits.resume_seconds, limits.resume_sessions))
+
+
+def keep_nowhere() -> Resumption:
+    """No resumption: sessions are told so."""
+    return Resumption(Seal(), NoStore())
+
+
+def keep_in(url: str, secret: bytes, limits: Limits) -> Resumption:
+    """Resumption by every server that has the same Redis and the same secret.
+
+    Raises:
+        ConfigError: the address or the secret cannot be used.
+    """
+    seal = Seal(secret)
+    return Resumption(seal, RedisStore(url, seal, limits.resume_seconds))
+
+
+def read_secret(file: Path | None, environment: Mapping[str, str]) -> bytes:
+    """The secret in a file, or else in `ASR_RESUME_SECRET`, without white space around it.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if file is not None:
+        try:
+            return file.read_bytes().strip()
+        except OSError as error:
+            raise ConfigError(f"{file}: cannot be read ({error.strerror})") from error
+    secret = environment.get(SECRET_VARIABLE, "")
+    if not secret:
+        raise ConfigError(
+            "a store needs the secret that its servers share: --resume-secret FILE, or "
+            f"{SECRET_VARIABLE}; openssl rand -hex 32 makes one"
+        )
+    return secret.strip().encode()
 
 
 def _owner() -> str:

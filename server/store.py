@@ -183,6 +183,38 @@ class MemoryStore:
             self._kept.popitem(last=False)
 
 
+class NoStore:
+    """Keeps nothing: where the processes behind one port share no store."""
+
+    shared = False
+    seconds = 0.0
+
+    async def open(self) -> None:
+        """Nothing is to be done."""
+
+    async def close(self) -> None:
+        """Nothing is to be done."""
+
+    async def keep(self, token: str, owner: str, snapshot: Snapshot) -> bool:
+        """Not here."""
+        del token, owner, snapshot
+        return False
+
+    def put(self, token: str, owner: str, snapshot: Snapshot, stored: Stored) -> None:
+        """Drop it."""
+
+    async def claim(self, token: str, owner: str, recognizer: Recognizer) -> Snapshot | None:
+        """Nothing is ever there."""
+        del token, owner, recognizer
+        return None
+
+    def touch(self, tokens: Iterable[str]) -> None:
+        """Nothing is to be done."""
+
+    def forget(self, token: str, owner: str) -> None:
+        """Nothing is to be done."""
+
+
 # A session in Redis is a hash of `owner` and `snapshot`. What must not be divided is a script.
 _PUT: Final = """
 local owner = redis.call('HGET', KEYS[1], 'owner')
