@@ -85,6 +85,7 @@ class Conversation:
                     "partials": self._options.partials,
                     "words": True,
                     "endpoint_ms": self._options.endpoint_ms,
+                    "phrases": self._options.phrases,
                     "resume": True,
                 },
             }
@@ -154,6 +155,7 @@ class Conversation:
 
     def _open(self, fields: dict[str, Any]) -> None:
         """The server is ready for the samples from a position on."""
+        self._check_wishes(fields.get("unsupported"))
         position = _whole(fields, "position")
         if not self._first <= position <= self.sent:
             self.resumable = False
@@ -165,6 +167,17 @@ class Conversation:
         self._token = str(fields.get("token", ""))  # older servers know none
         self.resumable = fields.get("resumable") is True
         self.ready = True
+
+    def _check_wishes(self, unsupported: object) -> None:
+        """Make sure that the server does all that was asked for, as a model here would."""
+        names = unsupported if isinstance(unsupported, list) else []
+        if self._options.phrases and "options.phrases" in names:
+            raise ServerError("phrases: the server's model has no language to expect them in")
+        for number, phrase in enumerate(self._options.phrases):
+            if f"options.phrases[{number}]" in names:
+                raise ServerError(
+                    f"phrases: the server's lexicon does not say how all words of {phrase!r} sound"
+                )
 
     def _new(self, event: Event) -> Event | None:
         """The event, unless it belongs to a segment whose final is there already."""

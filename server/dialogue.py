@@ -247,6 +247,7 @@ class Flushed:
     words: tuple[Word, ...]
     position: int
     channel: int | None = None
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +256,7 @@ class Configured:
 
     unsupported: tuple[str, ...]
     position: int = 0
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,10 +266,12 @@ class Pong:
     Attributes:
         id: of the ping.
         position: samples of that audio.
+        since: when the ping came; likewise in the other answers.
     """
 
     id: MessageId
     position: int = 0
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -430,9 +430,10 @@ class Engine:
     def _answer(self, line: Line, job: Job, arrived: float) -> list[Reply]:
         match job:
             case Ping(message_id):
-                return [Pong(message_id, line.intake.position)]
+                return [Pong(message_id, line.intake.position, arrived)]
             case Flush(message_id):
-                return [self._flushed(line, message_id, n) for n in range(len(line.states))]
+                streams = range(len(line.states))
+                return [self._flushed(line, message_id, arrived, n) for n in streams]
             case Configure():
                 return self._configure(line, job, arrived)
             case Acknowledge(segments):
@@ -457,7 +458,8 @@ class Engine:
                 self._fail(line)
             return self._end(line, wishes.refused(error), arrived)
         line.states = states
-        return [Configured((*wanted.unsupported, *unsupported), line.intake.position)]
+        unsupported = (*wanted.unsupported, *unsupported)
+        return [Configured(unsupported, line.intake.position, arrived)]
 
     def _configured(
         self, state: State, wanted: Configure, phrases: tuple[str, ...] | None
@@ -468,7 +470,9 @@ class Engine:
             return state
         return replace(state, options=replace(state.options, endpoint_ms=wanted.endpoint_ms))
 
-    def _flushed(self, line: Line, message_id: int | str | None, stream: int) -> Flushed:
+    def _flushed(
+        self, line: Line, message_id: int | str | None, arrived: float, stream: int
+    ) -> Flushed:
         """What a stream of the line would say at its end, said on copies."""
         intake, state = line.intake, line.states[stream]
         rest = intake.preview()[stream]
@@ -478,7 +482,8 @@ class Engine:
         events = [*events, *self._recognizer.flush(state)]
         finals = [intake.at_input_rate(e) for e in events if isinstance(e, FinalEvent)]
         words = [word for e in finals if isinstance(e, FinalEvent) for word in e.words]
-        return Flushed(message_id, tuple(words), intake.position, _channel(line, stream))
+        channel = _channel(line, stream)
+        return Flushed(message_id, tuple(words), intake.position, channel, arrived)
 
     def _end(self, line: Line, error: ProtocolError | None, arrived: float) -> list[Reply]:
         intake = line.intake

@@ -34,26 +34,24 @@ from server.dialogue import (
     SlowDown,
     Start,
 )
+from server.formats import CONTAINERS, ENCODINGS, MAX_CHANNELS, MAX_RATE, MIN_RATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 VERSION: Final = 1
-ENCODINGS: Final = ("s16le", "f32le")
-MIN_RATE: Final = 8000
-MAX_RATE: Final = 48000
-# Every rate of real devices is a multiple of 25. An odd one, such as 47,999 Hz, needs a filter for
-# each of a thousand phases: 20 times the work of everything else, at everybody's cost.
-RATE_STEP: Final = 25
+RATE_STEP: Final = 1  # every whole rate
 MAX_ID: Final = 128  # characters of an id, which is kept until it is answered
 MAX_NAMES: Final = 32  # unsupported fields that are named back
+MAX_PHRASES: Final = 100
+MAX_PHRASE: Final = 100  # characters of a phrase
 MAX_TOKEN: Final = 128  # characters of a token; ours have 43
 MAX_START: Final = 65_536  # characters of a start that can be resumed: each snapshot carries it
 
 Fields = dict[str, Any]
 
 # Values that ask for nothing beyond what is done anyway; any other is named in `unsupported`.
-_NEUTRAL: Final[Fields] = {"phrases": [], "n_best": 1}
+_NEUTRAL: Final[Fields] = {"n_best": 1}
 
 
 class Native:
@@ -100,24 +98,36 @@ class Native:
 
     def _fields(self, reply: Reply, now: float) -> Fields:  # noqa: PLR0911 - one a reply
         match reply:
-            case Heard(event, since):
-                return self._heard(event, _latency_ms(since, now))
-            case Pong(message_id):
-                return {"type": "pong", "id": message_id}
+            case Heard(event, since, _, channel):
+                return self._heard(event, channel, _latency_ms(since, now))
+            case Pong(message_id, position, since):
+                return {
+                    "type": "pong",
+                    "id": message_id,
+                    "position": position,
+                    "latency_ms": _latency_ms(since, now),
+                }
             case Saved(position):
                 return {"type": "saved", "position": position}
             case SlowDown(backlog_ms):
                 return {"type": "slow_down", "backlog_ms": backlog_ms}
-            case Flushed(message_id, words, position):
+            case Flushed(message_id, words, position, channel, since):
                 return {
                     "type": "flushed",
                     "id": message_id,
+                    **_channel(channel),
                     "text": " ".join(word.text for word in words),
-                    **self._word_list(words),
+                    **self._word_list(words, channel),
                     "position": position,
+                    "latency_ms": _latency_ms(since, now),
                 }
-            case Configured(unsupported):
-                return {"type": "configured", "unsupported": list(unsupported)}
+            case Configured(unsupported, position, since):
+                return {
+                    "type": "configured",
+                    "unsupported": list(unsupported),
+                    "position": position,
+                    "latency_ms": _latency_ms(since, now),
+                }
             case Ready():
                 return _ready(reply)
             case Done():
@@ -131,10 +141,11 @@ class Native:
             case Failed(error):
                 return {"type": "error", "code": error.code, "message": str(error), "fatal": True}
 
-    def _heard(self, event: Event, latency_ms: float) -> Fields:
+    def _heard(self, event: Event, channel: int | None, latency_ms: float) -> Fields:
         if isinstance(event, Partial):
             return {
                 "type": "partial",
+                **_channel(channel),
                 "segment": event.segment,
                 "stable": event.stable,
                 "tentative": event.tentative,
@@ -143,17 +154,18 @@ class Native:
             }
         return {
             "type": "final",
+            **_channel(channel),
             "segment": event.segment,
             "text": event.text,
             "start": event.start,
             "end": event.end,
-            **self._word_list(event.words),
+            **self._word_list(event.words, channel),
             "reason": event.reason,
             "position": event.position,
             "latency_ms": latency_ms,
         }
 
-    def _word_list(self, words: tuple[Word, ...]) -> Fields:
+    def _word_list(self, words: tuple[Word, ...], channel: int | None) -> Fields:
         if not self._words:
             return {}
         return {
@@ -163,6 +175,7 @@ class Native:
                     "start": word.start,
                     "end": word.end,
                     "confidence": word.confidence,
+                    **_channel(channel),
                 }
                 for word in words
             ]
@@ -171,11 +184,10 @@ class Native:
     def _audio(self, data: bytes) -> Audio:
         if self._format is None:
             raise ProtocolError("audio before start; send start first", "out_of_order", 1008)
-        size = self._format.frame_bytes
-        if len(data) % size:
+        if self._format.raw and len(data) % self._format.frame_bytes:
             raise ProtocolError(
                 f"binary message of {len(data)} bytes does not hold whole {self._format.encoding} "
-                f"samples of {size} bytes; cut the audio between samples",
+                f"samples of {self._format.frame_bytes} bytes; cut the audio between samples",
                 "bad_payload",
                 1007,
             )
@@ -188,12 +200,13 @@ class Native:
         if "resume" in fields:
             return _resume(fields)
         unsupported: list[str] = []
-        audio_format = _format(_table(fields, "format"), unsupported)
-        options = _table(fields, "options")
+        described, options = _table(fields, "format"), _table(fields, "options")
+        apart = _boolean(options, "channels_apart", default=False)
+        audio_format = _format(described, apart, unsupported)
         partials = _boolean(options, "partials")
         self._words = _boolean(options, "words")
         resumes = _boolean(options, "resume", default=False)
-        endpoint_ms = _endpoint_ms(options)
+        endpoint_ms, phrases = _endpoint_ms(options), _phrases(options)
         unsupported += [*_left(options, "options."), *_left(fields, "")]
         self._format = audio_format
         kept = message if len(message) <= MAX_START else ""
@@ -202,6 +215,7 @@ class Native:
             partials,
             endpoint_ms,
             tuple(unsupported),
+            phrases=phrases or (),
             message=kept,
             resumes=resumes,
         )
@@ -217,8 +231,9 @@ class Native:
 
     def _configure(self, fields: Fields) -> Command:
         options = _table(fields, "options")
-        endpoint_ms = _endpoint_ms(options)
-        return Configure(endpoint_ms, (*_left(options, "options."), *_left(fields, "")))
+        endpoint_ms, phrases = _endpoint_ms(options), _phrases(options)
+        unsupported = (*_left(options, "options."), *_left(fields, ""))
+        return Configure(endpoint_ms, unsupported, phrases)
 
     def _finish(self, fields: Fields) -> Command:
         del fields
@@ -319,6 +334,26 @@ def _endpoint_ms(options: Fields) -> int | None:
     return value
 
 
+def _phrases(options: Fields) -> tuple[str, ...] | None:
+    """The phrases in lower case with single spaces, None where none are named."""
+    if "phrases" not in options:
+        return None
+    value = options.pop("phrases")
+    if not isinstance(value, list) or len(value) > MAX_PHRASES:
+        _bad(f"options.phrases must be a list of at most {MAX_PHRASES} texts, not {_show(value)}")
+    return tuple(_phrase(text, number) for number, text in enumerate(value))
+
+
+def _phrase(text: object, number: int) -> str:
+    plain = " ".join(text.lower().split()) if isinstance(text, str) else ""
+    if not 0 < len(plain) <= MAX_PHRASE:
+        _bad(
+            f"options.phrases[{number}] must be a text of 1 to {MAX_PHRASE} characters, not "
+            f"{_show(text)}"
+        )
+    return plain
+
+
 def _id(fields: Fields) -> MessageId:
     value = fields.pop("id", None)
     if isinstance(value, str) and len(value) <= MAX_ID:
@@ -331,24 +366,29 @@ def _id(fields: Fields) -> MessageId:
     return value
 
 
-def _format(fields: Fields, unsupported: list[str]) -> AudioFormat:
+def _format(fields: Fields, apart: bool, unsupported: list[str]) -> AudioFormat:  # noqa: FBT001
     encoding = fields.pop("encoding", None)
     if encoding not in ENCODINGS:
         _bad_format(f"encoding {_show(encoding)} is not supported; send {' or '.join(ENCODINGS)}")
-    rate = fields.pop("sample_rate", None)
-    if type(rate) is not int or not MIN_RATE <= rate <= MAX_RATE or rate % RATE_STEP:
+    said_inside = encoding in CONTAINERS  # what is not said here
+    rate = fields.pop("sample_rate", 0 if said_inside else None)
+    if type(rate) is not int or not (MIN_RATE <= rate <= MAX_RATE or (said_inside and not rate)):
         _bad_format(
             f"sample_rate {_show(rate)} is not supported; send {MIN_RATE} to {MAX_RATE} samples "
-            f"per second, a multiple of {RATE_STEP}"
+            "per second"
         )
-    channels = fields.pop("channels", 1)
-    if type(channels) is not int or channels != 1:
-        _bad_format(
-            f"channels {_show(channels)} is not supported; send 1 channel: mix them, or open a "
-            "session for each"
-        )
+    channels = fields.pop("channels", 0 if said_inside else 1)
+    least = 0 if said_inside else 1
+    if type(channels) is not int or not least <= channels <= MAX_CHANNELS:
+        _bad_format(f"channels {_show(channels)} is not supported; send 1 to {MAX_CHANNELS}")
+    if apart and not channels:
+        _bad_format("channels_apart needs format.channels: say how many the stream has")
     unsupported += _left(fields, "format.")
-    return AudioFormat(encoding, rate, 1)
+    return AudioFormat(encoding, rate, channels, channels_apart=apart)
+
+
+def _channel(channel: int | None) -> Fields:
+    return {} if channel is None else {"channel": channel}
 
 
 def _left(fields: Fields, prefix: str) -> list[str]:

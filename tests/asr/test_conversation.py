@@ -165,3 +165,24 @@ def test_samples_of_another_type_are_refused_where_they_are_given() -> None:
     """Not later, by the one who sends."""
     with pytest.raises(AudioError):
         opened().audio(np.zeros((2, 2), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("unsupported", "named"),
+    [
+        (["options.phrases"], "no language"),
+        (["x", "options.phrases[1]"], "all words of 'xylo fon'"),
+    ],
+)
+def test_phrases_that_the_server_cannot_expect_are_an_error(
+    unsupported: list[str], named: str
+) -> None:
+    """As they are of a model here: in silence nobody would know why they are not found."""
+    message = json.dumps({"type": "ready", "position": 0, "unsupported": unsupported})
+    wished = Conversation(16000, Options(phrases=("new york", "xylo fon")))
+    assert json.loads(wished.start())["options"]["phrases"] == ["new york", "xylo fon"]
+    with pytest.raises(ServerError, match=named):
+        wished.receive(message)
+    plain = Conversation(16000, Options())
+    plain.receive(message)
+    assert plain.ready

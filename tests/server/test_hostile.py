@@ -88,7 +88,7 @@ async def test_a_broken_message_ends_its_own_session_behind_its_finals(
             1003,
         ),
         (
-            '{"type":"start","version":1,"format":{"encoding":"s16le","sample_rate":8000,"channels":2}}',
+            '{"type":"start","version":1,"format":{"encoding":"s16le","sample_rate":8000,"channels":9}}',
             "bad_format",
             1003,
         ),

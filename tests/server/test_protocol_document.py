@@ -13,7 +13,7 @@ from asr.conversation import Conversation
 from asr.errors import ProtocolError, ServerError
 from asr.state import MAX_ENDPOINT_MS, MIN_ENDPOINT_MS, Options
 from asr.transcript import Final, Partial, Word
-from server import native
+from server import flac, formats, native, opus
 from server.dialogue import (
     Configured,
     Done,
@@ -46,7 +46,7 @@ REPLIES: list[Reply] = [
     Heard(Partial(0, "a", "b", 1), 0.0),
     Heard(Final(0, (WORD,), "finish", 1), 0.0),
     Flushed(1, (WORD,), 1),
-    Configured(()),
+    Configured(("x",)),
     Pong(1),
     SlowDown(1),
     Done(1, 16000, 0, 0.0),
@@ -151,7 +151,14 @@ def test_the_numbers_in_the_text_are_those_of_the_program() -> None:
     assert limits.message_bytes == limits.queue_bytes == 2**20
     assert "at most 1 MiB" in TEXT
     assert f"and {JOB_BYTES} more" in TEXT
-    assert f"{native.MIN_RATE} to {native.MAX_RATE}, a multiple of {native.RATE_STEP};" in TEXT
+    assert f"a whole number from {formats.MIN_RATE} to {formats.MAX_RATE};" in TEXT
+    assert f"1 to {formats.MAX_CHANNELS}, interleaved" in TEXT
+    assert f"{native.MAX_PHRASES} texts of at most {native.MAX_PHRASE} characters" in TEXT
+    assert f"not longer than {flac.MAX_BLOCK} samples" in TEXT
+    assert f"in stretches of {opus.STRETCH // opus.RATE} s" in TEXT
+    assert f"the last {opus.SETTLING * 1000 // opus.RATE} ms before it" in TEXT
+    for encoding in formats.ENCODINGS:
+        assert f"`{encoding}`" in TEXT
     assert f"{MIN_ENDPOINT_MS} to {MAX_ENDPOINT_MS}; default {Options().endpoint_ms}" in TEXT
     assert f"at most {native.MAX_ID} characters" in TEXT
     assert f"no `start` within {limits.start_seconds:g} s" in TEXT

@@ -133,9 +133,12 @@ async def test_the_endpoint_delay_can_be_changed_in_mid_stream() -> None:
     async with serving() as service, service.session(endpoint_ms=60_000) as peer:
         await peer.sing("a b")
         await peer.tell("configure", options={"endpoint_ms": 500, "phrases": ["x"]})
-        assert await peer.hear_until("configured") == {
+        configured = await peer.hear_until("configured")
+        assert configured == {
             "type": "configured",
             "unsupported": ["options.phrases"],
+            "position": len(sing("a b")),
+            "latency_ms": configured["latency_ms"],
         }
         await peer.sing(" c")
         await peer.tell("finish")
