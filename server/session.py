@@ -322,7 +322,7 @@ class Session:
         """A snapshot was written, or not, since the stream is another connection's by now."""
         if not ours:
             self.hand_over()
-        elif self._resumes and not self._gone:
+        elif self._resumes and not self._ending:
             self._say(Saved(position))
 
     async def _moved(self, line: Line) -> bool:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from server.admission import Access
     from server.app import Server
     from server.limits import Limits
+    from server.resume import Resumption
     from server.tls import Certificate
 
 SUMMARY = "serve recognition to other programs over websockets"
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     _add_access(parser.add_argument_group("who may connect"))
     _add_limits(parser.add_argument_group("how much"))
+    _add_resumption(parser.add_argument_group("sessions whose connection is lost"))
     log = parser.add_argument_group("log, on standard error")
     log.add_argument(
         "--log-format",
@@ -143,6 +145,28 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def _add_resumption(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--resume-seconds",
+        type=float,
+        default=300.0,
+        help="how long a session waits for its client to come back (default: 300)",
+    )
+    group.add_argument(
+        "--store",
+        metavar="URL",
+        help="Redis where sessions wait, as redis://HOST:PORT/DATABASE, so that other servers can "
+        "go on with them (default: in this process)",
+    )
+    group.add_argument(
+        "--resume-secret",
+        type=Path,
+        metavar="FILE",
+        help="secret of 32 bytes or more that all servers with one store share (default: the "
+        "variable ASR_RESUME_SECRET)",
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM.
 
@@ -152,12 +176,14 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         Error: the model, the address, a key or a certificate cannot be used, or a limit makes no
             sense.
-        UsageError: a certificate without its key, or the other way round.
+        UsageError: a certificate without its key, or the other way round; a secret without a store.
     """
     if args.make_key is not None:
         return _make_key(args.make_key, args.keys)
     if (args.tls_cert is None) != (args.tls_key is None):
         raise UsageError("--tls-cert and --tls-key belong together")
+    if args.resume_secret is not None and args.store is None:
+        raise UsageError("--resume-secret is for servers that share a --store")
 
     import asyncio
 
@@ -171,7 +197,7 @@ def run(args: argparse.Namespace) -> int:
     listener = app.listen(args.host, args.port)
     _warn(args.host, is_loopback(listener.getsockname()[0]), access, certificate)
     board = Board(args.workers)
-    load = _loader(args)
+    load, resumption = _loader(args), _resumption(args, limits)
 
     def work(worker: int, ready: Callable[[], None], lifeline: int | None) -> int:
         server = app.Server(
@@ -181,6 +207,7 @@ def run(args: argparse.Namespace) -> int:
             tls=certificate.context if certificate else None,
             transcripts=args.log_transcripts,
         )
+        server.resumption = resumption()
         events = app.Events(ready, partial(_renew, args, server, certificate), lifeline)
         asyncio.run(app.run(server, listener, load, events))
         return 0
@@ -200,6 +227,18 @@ def _loader(args: argparse.Namespace) -> Callable[[], Recognizer]:
     )
 
 
+def _resumption(args: argparse.Namespace, limits: Limits) -> Callable[[], Resumption]:
+    """What makes the keeper of sessions, in each process: the store is its own connection."""
+    from server import resume
+
+    if args.store is not None:
+        secret = resume.read_secret(args.resume_secret, os.environ)
+        resume.keep_in(args.store, secret, limits)  # so that what cannot be is told now, and once
+        return lambda: resume.keep_in(args.store, secret, limits)
+    # A client that comes back may come to any worker, and they share no memory.
+    return lambda: resume.keep_here(limits) if args.workers == 1 else resume.keep_nowhere()
+
+
 def _limits(args: argparse.Namespace) -> Limits:
     from server.limits import Limits
 
@@ -211,6 +250,7 @@ def _limits(args: argparse.Namespace) -> Limits:
         message_bytes=args.max_message_bytes,
         session_seconds=args.max_session_seconds,
         drain_seconds=args.drain_seconds,
+        resume_seconds=args.resume_seconds,
     )
 
 
