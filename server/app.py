@@ -93,6 +93,7 @@ class Server:
     Attributes:
         admission: decides who is let in.
         resumption: begins and resumes sessions; in this process, unless replaced before the start.
+        wyoming_listener: where to speak Wyoming, if it is set before the start.
         places: connections that were let in; at most `limits.sessions`.
         sessions: those whose handshake is done.
     """
@@ -114,6 +115,7 @@ class Server:
         self._tls = tls
         self._transcripts = transcripts
         self.resumption = keep_here(self._limits)
+        self.wyoming_listener: socket.socket | None = None
         self.admission = Admission(self._limits, access or Access(), self._meter.queue_delay)
         self.places: set[Visitor | TcpConnection] = set()
         self.sessions: set[Session] = set()
@@ -158,6 +160,10 @@ class Server:
             backlog=1,
         )
         listener.listen(BACKLOG)
+        if self.wyoming_listener is not None:
+            host, port = await self.speak_wyoming(self.wyoming_listener)
+            shown = f"[{host}]" if ":" in host else host
+            tell(_log, f"listening on tcp://{shown}:{port} for Wyoming")
         await self.resumption.open()
         if self._recognizer is not None:
             self.begin(self._recognizer)

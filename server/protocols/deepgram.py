@@ -13,17 +13,20 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections import deque
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from asr.errors import ProtocolError
-from asr.state import MAX_ENDPOINT_MS, MIN_ENDPOINT_MS, Options
+from asr.transcript import Final as FinalEvent
 from asr.transcript import Partial, Word
 from server.dialogue import (
     Answer,
     Audio,
-    AudioFormat,
     Command,
+    Configure,
+    Configured,
     Done,
     Failed,
     Finish,
@@ -34,145 +37,106 @@ from server.dialogue import (
     Message,
     Ping,
     Pong,
+    Ready,
     Reply,
     Start,
 )
-from server.native import MAX_RATE, MIN_RATE, RATE_STEP
+from server.protocols.deepgram_query import (
+    UNREADABLE,
+    Parameters,
+    phrase,
+    read_endpointing,
+    read_format,
+    read_utterance_end,
+    warning,
+)
 from server.protocols.wire import MAX_NAMES, Fields, WholeSamples, read_object, seconds, show, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ENCODINGS: Final = {"linear16": "s16le", "linear32": "f32le"}
-MIN_UTTERANCE_END_MS: Final = 1000
 
-# Close codes with their reasons, which the service's clients look for.
-UNREADABLE: Final = "DATA-0000", 1008
-ENDED: Final = "NET-0000", 1011
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What the client wants to be told of each channel.
 
-# Parameters that change nothing here, whatever their value: the model is told in every answer.
-_NEUTRAL: Final = frozenset({"model", "version", "tier", "tag", "extra", "mip_opt_out", "key"})
-# Those whose work is done anyway, if asked for like this.
-_PLAIN: Final = frozenset({"false", "0", "no", ""})
-
-
-class Deepgram:
-    """One client's conversation in Deepgram's protocol.
-
-    Args:
-        hello: the address holds the options.
-
-    Raises:
-        ProtocolError: they ask for audio that cannot be heard, or are no options.
+    Attributes:
+        interim: results that are not final yet.
+        speech_started: when speech begins.
+        utterance_end: samples of pause after which an utterance is over; None if not wanted.
+        endpoints: whether a pause is told as `speech_final`.
     """
 
-    def __init__(self, hello: Hello) -> None:
-        wanted = _Parameters(hello.query)
-        self._format = _format(wanted)
-        self._interim = wanted.flag("interim_results", default=False)
-        self._speech_started = wanted.flag("vad_events", default=False)
-        self._endpoint_ms, self._endpoints = _endpointing(wanted)
-        self._utterance_end = _utterance_end(wanted, self._format.sample_rate)
-        self._warnings = wanted.warnings()
-        self._model = hello.model
-        self._request_id = str(uuid.uuid4())
-        self._created = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        self._samples = WholeSamples(self._format.frame_bytes)
-        self._sha256 = hashlib.sha256()
-        self._finished = False
+    interim: bool
+    speech_started: bool
+    utterance_end: int | None
+    endpoints: bool
+
+
+class _Channel:
+    """What has been told of one channel.
+
+    Args:
+        index: of the channel, and how many there are.
+        rate: of the audio.
+        wanted: what the client wants to be told.
+        about: the `metadata` of every result.
+    """
+
+    def __init__(self, index: list[int], rate: int, wanted: _Wanted, about: Fields) -> None:
+        self._index = index
+        self._rate = rate
+        self._wanted = wanted
+        self._about = about
         self._from = 0  # where the range begins that is not final yet
         self._told_end = 0  # of the last final word
         self._speaking = False  # words of an open utterance have been told
         self._last_word_end: int | None = None  # of an utterance whose end is not told yet
         self._utterance_told = 0  # end of the last utterance whose end was told
 
-    def opening(self) -> list[Command]:
-        """The stream begins with the connection."""
-        watching = self._interim or self._speech_started or self._utterance_end is not None
-        return [Start(self._format, watching, self._endpoint_ms, partial_words=watching)]
-
-    def receive(self, message: bytes | str) -> list[Command]:
-        """Take in audio, or one of KeepAlive, Finalize, CloseStream and Configure.
-
-        Raises:
-            ProtocolError: the message is none of these. The caller must end the session with it.
-        """
-        if self._finished:
-            return []
-        if isinstance(message, bytes):
-            return self._audio(message) if message else self._close()
-        try:
-            kind = read_object(message).get("type")
-        except ValueError as error:
-            raise ProtocolError(f"text message is {error}", *UNREADABLE) from error
-        match kind:
-            case "KeepAlive":
-                return []
-            case "Finalize":
-                return [Flush(None)]
-            case "CloseStream":
-                return self._close()
-            case "Configure":
-                return [Answer(write(self._cannot_configure()))]
-        raise ProtocolError(
-            f"type {show(kind)} is none of KeepAlive, Finalize, CloseStream, Configure", *UNREADABLE
-        )
-
-    def encode(self, reply: Reply, now: float) -> tuple[Message, ...]:
-        """The messages that tell the client of `reply`. `now` is not told in this protocol."""
-        del now
-        return tuple(write(fields) for fields in self._fields(reply))
-
-    def _fields(self, reply: Reply) -> list[Fields]:  # noqa: PLR0911 - one a reply
-        match reply:
-            case Heard(event, _, partial_words) if isinstance(event, Partial):
-                return self._heard_partial(event.position, partial_words)
-            case Heard(event):
-                assert not isinstance(event, Partial)  # noqa: S101 - the case before
-                final = self._endpoints if event.reason == "endpoint" else event.reason == "finish"
-                return self._heard_final(event.words, event.position, speech_final=final)
-            case Flushed(_, words, position):
-                return self._flushed(words, position)
-            case Pong(_, position):
-                return self._utterance_over(position)
-            case Done():
-                return [*self._utterance_over(None), self._metadata(reply)]
-            case Failed(error):
-                return [{"type": "Error", "variant": _variant(error), "description": str(error)}]
-        return []
-
-    def _audio(self, data: bytes) -> list[Command]:
-        self._sha256.update(data)
-        audio = Audio(self._samples.take(data))
-        return [audio] if self._utterance_end is None else [audio, Ping(None)]
-
-    def _close(self) -> list[Command]:
-        self._finished = True
-        return [Finish()]
-
-    def _heard_partial(self, position: int, words: Sequence[Word]) -> list[Fields]:
+    def partial(self, position: int, words: Sequence[Word]) -> list[Fields]:
+        """The open segment is understood like this now."""
         new = self._untold(words)
         if not new:
             return []
         said = self._utterance_before(new) + self._speech_begins(new)
-        return [*said, self._results(new, position)] if self._interim else said
+        return [*said, self._results(new, position)] if self._wanted.interim else said
 
-    def _heard_final(
-        self, words: Sequence[Word], position: int, *, speech_final: bool
-    ) -> list[Fields]:
-        new = self._untold(words)
+    def final(self, final: FinalEvent) -> list[Fields]:
+        """A segment is closed."""
+        new = self._untold(final.words)
+        endpoint = final.reason == "endpoint" and self._wanted.endpoints
         said = self._utterance_before(new) + self._speech_begins(new)
-        said.append(self._results(new, position, is_final=True, speech_final=speech_final))
-        self._settle(new, position)
+        said.append(
+            self._results(
+                new,
+                final.position,
+                is_final=True,
+                speech_final=endpoint or final.reason == "finish",
+            )
+        )
+        self._settle(new, final.position)
         self._speaking = False
         return said
 
-    def _flushed(self, words: Sequence[Word], position: int) -> list[Fields]:
+    def flushed(self, words: Sequence[Word], position: int) -> list[Fields]:
+        """The client wants everything up to here to be final."""
         new = self._untold(words)
         said = self._utterance_before(new) + self._speech_begins(new)
         said.append(self._results(new, position, is_final=True, from_finalize=True))
         self._settle(new, position)
         return said
+
+    def utterance_over(self, position: int | None) -> list[Fields]:
+        """The end of the utterance, if nothing was said up to here for long enough (or at all)."""
+        pause, end = self._wanted.utterance_end, self._last_word_end
+        if pause is None or end is None:
+            return []
+        if position is not None and position - end < pause:
+            return []
+        self._last_word_end, self._utterance_told = None, end
+        last = self._seconds(end)
+        return [{"type": "UtteranceEnd", "channel": self._index, "last_word_end": last}]
 
     def _untold(self, words: Sequence[Word]) -> list[Word]:
         """Those of the words that do not overlap what a `Finalize` made final."""
@@ -187,30 +151,19 @@ class Deepgram:
         if self._speaking or not words:
             return []
         self._speaking = True
-        if not self._speech_started:
+        if not self._wanted.speech_started:
             return []
         timestamp = self._seconds(words[0].start)
-        return [{"type": "SpeechStarted", "channel": [0, 1], "timestamp": timestamp}]
+        return [{"type": "SpeechStarted", "channel": self._index, "timestamp": timestamp}]
 
     def _utterance_before(self, words: list[Word]) -> list[Fields]:
         """The end of the utterance before these words, where the pause between is long enough."""
         said: list[Fields] = []
         for word in words:
-            said += self._utterance_over(word.start)
+            said += self.utterance_over(word.start)
             if word.start >= self._utterance_told:
                 self._last_word_end = word.end
         return said
-
-    def _utterance_over(self, position: int | None) -> list[Fields]:
-        """The end of the utterance, if nothing was said up to here for long enough (or at all)."""
-        end = self._last_word_end
-        if self._utterance_end is None or end is None:
-            return []
-        if position is not None and position - end < self._utterance_end:
-            return []
-        self._last_word_end, self._utterance_told = None, end
-        last = self._seconds(end)
-        return [{"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": last}]
 
     def _results(
         self,
@@ -232,14 +185,14 @@ class Deepgram:
         }
         return {
             "type": "Results",
-            "channel_index": [0, 1],
+            "channel_index": self._index,
             "start": self._seconds(start),
             "duration": self._seconds(end - start),
             "is_final": is_final,
             "speech_final": speech_final,
             "from_finalize": from_finalize,
             "channel": {"alternatives": [alternative]},
-            "metadata": self._about(),
+            "metadata": self._about,
         }
 
     def _word(self, word: Word) -> Fields:
@@ -251,14 +204,172 @@ class Deepgram:
             "punctuated_word": word.text,
         }
 
+    def _seconds(self, samples: int) -> float:
+        return seconds(samples, self._rate)
+
+
+class Deepgram:
+    """One client's conversation in Deepgram's protocol.
+
+    Args:
+        hello: the address holds the options.
+
+    Raises:
+        ProtocolError: they ask for audio that cannot be heard, or are no options.
+    """
+
+    def __init__(self, hello: Hello) -> None:
+        parameters = Parameters(hello.query)
+        self._format = read_format(parameters)
+        rate = self._format.sample_rate
+        interim = parameters.flag("interim_results", default=False)
+        started = parameters.flag("vad_events", default=False)
+        self._endpoint_ms, endpoints = read_endpointing(parameters)
+        self._wanted = _Wanted(interim, started, read_utterance_end(parameters, rate), endpoints)
+        self._phrases = tuple(phrase(text) for text in parameters.texts("keyterm"))
+        self._warnings = parameters.warnings()
+        self._model = hello.model
+        self._request_id = str(uuid.uuid4())
+        self._created = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        self._samples = WholeSamples(self._format.frame_bytes)
+        self._sha256 = hashlib.sha256()
+        self._finished = False
+        self._keyterms: deque[list[str]] = deque()  # of each Configure that is not answered
+        about = self._about()
+        channels = self._format.channels if self._format.channels_apart else 1
+        self._channels = [
+            _Channel([channel, channels], rate, self._wanted, about) for channel in range(channels)
+        ]
+
+    def opening(self) -> list[Command]:
+        """The stream begins with the connection."""
+        wanted = self._wanted
+        watching = wanted.interim or wanted.speech_started or wanted.utterance_end is not None
+        return [
+            Start(
+                self._format,
+                watching,
+                self._endpoint_ms,
+                partial_words=watching,
+                phrases=self._phrases,
+            )
+        ]
+
+    def receive(self, message: bytes | str) -> list[Command]:
+        """Take in audio, or one of KeepAlive, Finalize, CloseStream and Configure.
+
+        Raises:
+            ProtocolError: the message is none of these. The caller must end the session with it.
+        """
+        if self._finished:
+            return []
+        if isinstance(message, bytes):
+            return self._audio(message) if message else self._close()
+        try:
+            fields = read_object(message)
+        except ValueError as error:
+            raise ProtocolError(f"text message is {error}", *UNREADABLE) from error
+        match fields.get("type"):
+            case "KeepAlive":
+                return []
+            case "Finalize":
+                return [Flush(None)]
+            case "CloseStream":
+                return self._close()
+            case "Configure":
+                return self._configure(fields)
+        raise ProtocolError(
+            f"type {show(fields.get('type'))} is none of KeepAlive, Finalize, CloseStream, "
+            "Configure",
+            *UNREADABLE,
+        )
+
+    def encode(self, reply: Reply, now: float) -> tuple[Message, ...]:
+        """The messages that tell the client of `reply`. `now` is not told in this protocol."""
+        del now
+        return tuple(write(fields) for fields in self._fields(reply))
+
+    def _fields(self, reply: Reply) -> list[Fields]:  # noqa: PLR0911 - one a reply
+        match reply:
+            case Heard(event, _, words, channel) if isinstance(event, Partial):
+                return self._channels[channel or 0].partial(event.position, words)
+            case Heard(event, channel=channel):
+                assert not isinstance(event, Partial)  # noqa: S101 - the case before
+                return self._channels[channel or 0].final(event)
+            case Flushed(_, words, position, channel):
+                return self._channels[channel or 0].flushed(words, position)
+            case Pong(_, position):
+                return self._utterances_over(position)
+            case Ready(unsupported=names):
+                self._cannot_expect(names)
+            case Configured(unsupported):
+                return [self._configured(unsupported)]
+            case Done():
+                return [*self._utterances_over(None), self._metadata(reply)]
+            case Failed(error):
+                return [{"type": "Error", "variant": _variant(error), "description": str(error)}]
+        return []
+
+    def _audio(self, data: bytes) -> list[Command]:
+        self._sha256.update(data)
+        audio = Audio(self._samples.take(data))
+        return [audio] if self._wanted.utterance_end is None else [audio, Ping(None)]
+
+    def _close(self) -> list[Command]:
+        self._finished = True
+        return [Finish()]
+
+    def _utterances_over(self, position: int | None) -> list[Fields]:
+        return [said for channel in self._channels for said in channel.utterance_over(position)]
+
+    # Expected phrases
+
+    def _configure(self, fields: Fields) -> list[Command]:
+        given, features = fields.get("keyterms"), fields.get("features")
+        if features or not isinstance(given, list) or not all(isinstance(k, str) for k in given):
+            failure = self._failure("only a list of keyterms can be changed in mid-stream")
+            return [Answer(write(failure))]
+        self._keyterms.append(given)
+        return [Configure(None, phrases=tuple(phrase(text) for text in given))]
+
+    def _configured(self, unsupported: tuple[str, ...]) -> Fields:
+        keyterms = self._keyterms.popleft()
+        if "options.phrases" in unsupported:
+            return self._failure("this server's model cannot expect keyterms")
+        refused = {name for name in unsupported if name.startswith("options.phrases[")}
+        return {
+            "type": "ConfigureSuccess",
+            "request_id": self._request_id,
+            "keyterms": [
+                k for n, k in enumerate(keyterms) if f"options.phrases[{n}]" not in refused
+            ],
+        }
+
+    def _failure(self, why: str) -> Fields:
+        return {
+            "type": "ConfigureFailure",
+            "request_id": self._request_id,
+            "code": "CONFIGURE_KEYTERMS_NOT_SUPPORTED",
+            "description": why,
+        }
+
+    def _cannot_expect(self, unsupported: tuple[str, ...]) -> None:
+        for name in unsupported[:MAX_NAMES]:
+            number = name.removeprefix("options.phrases[").removesuffix("]")
+            text = self._phrases[int(number)] if number.isdecimal() else "all of them"
+            message = f"{text[:64]}: the model cannot expect it"
+            self._warnings.append(warning("keyterm", message))
+
+    # About the stream
+
     def _about(self) -> Fields:
         model = self._model
-        about = {
+        return {
             "request_id": self._request_id,
             "model_info": {"name": model.name, "version": model.id[:12], "arch": "asr"},
             "model_uuid": model.id,
+            "warnings": self._warnings,
         }
-        return {**about, "warnings": self._warnings} if self._warnings else about
 
     def _metadata(self, done: Done) -> Fields:
         return {
@@ -267,112 +378,12 @@ class Deepgram:
             "request_id": self._request_id,
             "sha256": self._sha256.hexdigest(),
             "created": self._created,
-            "duration": self._seconds(done.position),
+            "duration": seconds(done.position, self._format.sample_rate),
             "channels": self._format.channels,
             "models": [self._model.id],
             "model_info": {self._model.id: self._about()["model_info"]},
-            **({"warnings": self._warnings} if self._warnings else {}),
+            "warnings": self._warnings,
         }
-
-    def _cannot_configure(self) -> Fields:
-        return {
-            "type": "ConfigureFailure",
-            "request_id": self._request_id,
-            "code": "CONFIGURE_KEYTERMS_NOT_SUPPORTED",
-            "description": "keyterms and features cannot be changed in mid-stream on this server",
-        }
-
-    def _seconds(self, samples: int) -> float:
-        return seconds(samples, self._format.sample_rate)
-
-
-class _Parameters:
-    """The query of the address, of which whatever nobody asks for is unsupported."""
-
-    def __init__(self, query: tuple[tuple[str, str], ...]) -> None:
-        self._left: dict[str, str] = dict(query)
-        self._warned: list[tuple[str, str]] = []
-
-    def text(self, name: str) -> str | None:
-        """The value, or None where it is not given."""
-        return self._left.pop(name, None)
-
-    def flag(self, name: str, *, default: bool) -> bool:
-        """A value that is true or false."""
-        value = self.text(name)
-        if value is None:
-            return default
-        if value.lower() not in {"true", "false"}:
-            raise _bad(f"{name} must be true or false, not {show(value)}")
-        return value.lower() == "true"
-
-    def number(self, name: str, least: int, most: int) -> int | None:
-        """A whole number."""
-        value = self.text(name)
-        if value is None:
-            return None
-        if not (value.isascii() and value.isdecimal() and len(value) < 10):
-            raise _bad(f"{name} must be a whole number, not {show(value)}")
-        if not least <= int(value) <= most:
-            raise _bad(f"{name} is {value}; send {least} to {most}")
-        return int(value)
-
-    def warn(self, name: str, message: str) -> None:
-        """Tell the client that an option does not do what it says."""
-        self._warned.append((name, message))
-
-    def warnings(self) -> list[Fields]:
-        """One for each option that is not met, those included that nobody asked for."""
-        language = self.text("language")
-        if language is not None and language.lower().split("-")[0] not in {"en", "multi"}:
-            self.warn("language", "this server understands the language of its model alone")
-        for name, value in self._left.items():
-            if name not in _NEUTRAL and value.lower() not in _PLAIN:
-                self.warn(name, "not supported by this server; it has no effect")
-        return [
-            {"parameter": name[:64], "type": "unsupported", "message": message}
-            for name, message in self._warned[:MAX_NAMES]
-        ]
-
-
-def _format(wanted: _Parameters) -> AudioFormat:
-    encoding = wanted.text("encoding")
-    if encoding not in ENCODINGS:
-        raise _bad(f"encoding {show(encoding)} is not supported; send {' or '.join(ENCODINGS)}")
-    rate = wanted.number("sample_rate", MIN_RATE, MAX_RATE)
-    if rate is None or rate % RATE_STEP:
-        raise _bad(
-            f"sample_rate {show(rate)} is not supported; send {MIN_RATE} to {MAX_RATE}, a multiple "
-            f"of {RATE_STEP}"
-        )
-    channels = wanted.number("channels", 1, 1) or 1
-    if wanted.flag("multichannel", default=False):
-        wanted.warn("multichannel", "there is one channel")
-    return AudioFormat(ENCODINGS[encoding], rate, channels)
-
-
-def _endpointing(wanted: _Parameters) -> tuple[int, bool]:
-    """The pause that makes a result final, and whether it is told as `speech_final`."""
-    given = (wanted.text("endpointing") or "true").lower()
-    if given == "false":
-        return Options().endpoint_ms, False
-    if given == "true":
-        return MIN_ENDPOINT_MS, True
-    if not (given.isascii() and given.isdecimal() and int(given[:9]) <= MAX_ENDPOINT_MS):
-        raise _bad(f"endpointing must be false or 0 to {MAX_ENDPOINT_MS} ms, not {show(given)}")
-    if int(given) < MIN_ENDPOINT_MS:
-        wanted.warn("endpointing", f"{MIN_ENDPOINT_MS} ms is the least, and is taken")
-    return max(MIN_ENDPOINT_MS, int(given)), True
-
-
-def _utterance_end(wanted: _Parameters, rate: int) -> int | None:
-    """Samples of pause after which an utterance is over, or None where nobody asks."""
-    pause_ms = wanted.number("utterance_end_ms", MIN_UTTERANCE_END_MS, MAX_ENDPOINT_MS)
-    return None if pause_ms is None else pause_ms * rate // 1000
-
-
-def _bad(message: str) -> ProtocolError:
-    return ProtocolError(message, *UNREADABLE)
 
 
 def _variant(error: ProtocolError) -> str:

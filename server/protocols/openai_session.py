@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from asr.state import MAX_ENDPOINT_MS, MIN_ENDPOINT_MS, Options
 from server.dialogue import AudioFormat
-from server.native import MAX_RATE, MIN_RATE, RATE_STEP
+from server.formats import MAX_RATE, MIN_RATE
 from server.protocols.wire import Fields, show, whole_number
 
 if TYPE_CHECKING:
@@ -172,10 +172,9 @@ def _read_ga_format(wanted: Fields) -> AudioFormat:
         return AudioFormat(_GA_FORMATS[kind], G711_RATE, 1)
     given = wanted.get("rate", PCM_RATE)
     rate = whole_number(given, MIN_RATE, MAX_RATE)
-    if rate is None or rate % RATE_STEP:
+    if rate is None:
         raise Invalid(
-            f"format.rate {show(given)} is not supported; send {PCM_RATE}, or {MIN_RATE} to "
-            f"{MAX_RATE} in steps of {RATE_STEP}",
+            f"format.rate {show(given)} is not supported; send {MIN_RATE} to {MAX_RATE}",
             param="session.audio.input.format.rate",
         )
     return AudioFormat("s16le", rate, 1)

@@ -30,7 +30,7 @@ from server.dialogue import (
     Reply,
     Start,
 )
-from server.native import MAX_RATE, MIN_RATE, RATE_STEP
+from server.formats import MAX_RATE, MIN_RATE
 from server.protocols.wire import (
     MAX_NAMES,
     Fields,
@@ -150,11 +150,8 @@ class Vosk:
         except ValueError:
             number = None
         rate = whole_number(number, MIN_RATE, MAX_RATE)
-        if rate is None or rate % RATE_STEP:
-            raise _bad(
-                f"sample_rate {show(value)} is not supported; send {MIN_RATE} to {MAX_RATE}, a "
-                f"multiple of {RATE_STEP}"
-            )
+        if rate is None:
+            raise _bad(f"sample_rate {show(value)} is not supported; send {MIN_RATE} to {MAX_RATE}")
         if (self._samples or self._before) and rate != self._rate:
             raise _bad("sample_rate cannot change in mid-stream; send it before the audio")
         self._rate = rate

@@ -31,14 +31,15 @@ from server.dialogue import (
     Hello,
     Message,
     ModelInfo,
+    Ready,
     Reply,
     Start,
 )
-from server.native import MAX_RATE, MIN_RATE, RATE_STEP
+from server.formats import MAX_RATE, MIN_RATE
 from server.protocols.wire import MAX_NAMES, Fields, WholeSamples, read_object, show, whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 _log = logging.getLogger(__name__)
 
@@ -113,6 +114,7 @@ class Wyoming:
         self._framing = Framing()
         self._format: AudioFormat | None = None  # of the open utterance
         self._samples: WholeSamples | None = None
+        self._phrases: tuple[str, ...] = ()  # what `transcribe` says is likely
         self._told = ""  # chunks of the open utterance, joined
         self._segment_told = ""  # of the open segment
         self._transcript_started = False
@@ -145,6 +147,8 @@ class Wyoming:
                 chunk = self._chunk(event.text)
                 self._segment_told = ""
                 return chunk
+            case Ready(unsupported=names):
+                _warn(names)
             case Done():
                 return self._transcript()
             case Failed(error):
@@ -166,9 +170,9 @@ class Wyoming:
         if isinstance(language, str) and language.lower().split("-")[0] == LANGUAGE:
             del event.data["language"]
         event.data.pop("name", None)  # there is one model
+        self._phrases = _phrases(event.data)
         asked = [name[:64] for name, value in event.data.items() if value][:MAX_NAMES]
-        if asked:
-            _log.warning("wyoming: transcribe asks in vain for %s", ", ".join(map(repr, asked)))
+        _warn(asked)
         return []
 
     def _audio_start(self, event: Event) -> list[Command]:
@@ -176,7 +180,7 @@ class Wyoming:
             raise ProtocolError("audio-start before audio-stop", "out_of_order", 1008)
         self._format = _format(event.data)
         self._samples = WholeSamples(self._format.frame_bytes)
-        return [Start(self._format)]
+        return [Start(self._format, phrases=self._phrases)]
 
     def _audio_chunk(self, event: Event) -> list[Command]:
         start = [] if self._format else self._audio_start(event)
@@ -241,6 +245,23 @@ def refusal(message: str, reason: str) -> bytes:
     return write_event("error", {"text": message, "code": reason})
 
 
+def _phrases(data: Fields) -> tuple[str, ...]:
+    """Names and terms that are likely to be said, as the recogniser writes words; taken out."""
+    phrases: list[str] = []
+    for name in ("transcript_names", "transcript_terms"):
+        given = data.get(name)
+        if isinstance(given, list) and all(isinstance(text, str) for text in given):
+            del data[name]
+            phrases += (" ".join(text.lower().split()) for text in given)
+    return tuple(phrase for phrase in phrases if phrase)
+
+
+def _warn(names: Sequence[str]) -> None:
+    if names:
+        shown = ", ".join(map(repr, names[:MAX_NAMES]))
+        _log.warning("wyoming: transcribe asks in vain for %s", shown)
+
+
 def _header(line: bytes) -> tuple[Fields, int, int]:
     try:
         fields = read_object(line)
@@ -273,10 +294,9 @@ def _event(fields: Fields, body: bytes, payload: bytes) -> Event:
 
 def _format(data: Fields) -> AudioFormat:
     rate = whole_number(data.get("rate"), MIN_RATE, MAX_RATE)
-    if rate is None or rate % RATE_STEP:
+    if rate is None:
         raise _bad_format(
-            f"rate {show(data.get('rate'))} is not supported; send {MIN_RATE} to {MAX_RATE}, a "
-            f"multiple of {RATE_STEP}"
+            f"rate {show(data.get('rate'))} is not supported; send {MIN_RATE} to {MAX_RATE}"
         )
     if whole_number(data.get("width"), 2, 2) is None:
         raise _bad_format(f"width {show(data.get('width'))} is not supported; send 2 bytes")

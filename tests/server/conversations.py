@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 
 from asr.errors import ProtocolError
+from server import wishes
 from server.dialogue import (
     Answer,
     Audio,
@@ -102,13 +103,11 @@ class Desk:
         match command:
             case Start():
                 assert self._line is None, "a stream began within a stream"
-                options = {"partials": command.partials}
-                if command.endpoint_ms is not None:
-                    options["endpoint_ms"] = command.endpoint_ms  # type: ignore[assignment]
-                state = self._recognizer.start(_options(**options))
+                options, unsupported = wishes.options(self._recognizer, command)
+                state = wishes.begin(self._recognizer, options)
                 self._line = self._engine.open(state, Intake(command.format), self._tell, 0.0)
                 self._line.partial_words = command.partial_words
-                self._tell([Ready(0, MODEL, command.unsupported)])
+                self._tell([Ready(0, MODEL, (*command.unsupported, *unsupported))])
             case Answer(message):
                 self.said.append(message)
             case Discard():
@@ -139,12 +138,6 @@ class Desk:
             self.said += said if isinstance(said, tuple) else (said,)
             if isinstance(reply, Failed) or (isinstance(reply, Done) and not self._more):
                 self.ended = reply
-
-
-def _options(**chosen: Any) -> Any:
-    from asr.state import Options
-
-    return Options(**chosen)
 
 
 def survives(protocol: Protocol, messages: Iterable[bytes | str]) -> ProtocolError | None:

@@ -8,6 +8,7 @@ import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,8 +18,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from asr.audio import to_s16le
 from asr.errors import ProtocolError
 from server.protocols.deepgram import Deepgram
+from tests import tiny
+from tests.asr.small_language import language
 from tests.server.conversations import ANYTHING, Desk, hello, objects, survives
 from tests.server.sockets import Service, in_a_loop, serving
+from tests.server.sounds import encode
 from tests.server.tones import RATE, alone, sing
 
 if TYPE_CHECKING:
@@ -203,7 +207,7 @@ def test_endpointing_is_done_as_asked_or_the_answer_says_otherwise(
     said = desk(*query).answers(*chunks(SONG), CLOSE)
     assert len(results(said, is_final=True)) == finals
     assert len(results(said, speech_final=True)) == ends
-    assert ("warnings" in said[-1]) is warned
+    assert bool(said[-1]["warnings"]) is warned
 
 
 def test_what_is_asked_for_in_vain_is_named_in_every_answer() -> None:
@@ -212,16 +216,63 @@ def test_what_is_asked_for_in_vain_is_named_in_every_answer() -> None:
     said = desk(*query, ("language", "fr")).answers(*chunks("a"), CLOSE)
     for warnings in (said[0]["metadata"]["warnings"], said[-1]["warnings"]):
         assert [warning["parameter"] for warning in warnings] == ["language", "punctuate", "x"]
-    assert "warnings" not in desk(*RAW, ("language", "en-GB")).answers(CLOSE)[-1]
+    assert desk(*RAW, ("language", "en-GB")).answers(CLOSE)[-1]["warnings"] == []
 
 
-def test_configure_is_refused_in_its_own_shape_and_the_stream_goes_on() -> None:
-    """Nothing is changed in silence."""
+@pytest.mark.parametrize("change", [{"keyterms": ["x"]}, {"features": {"numerals": True}}, {}])
+def test_what_cannot_be_configured_is_refused_in_its_own_shape(change: dict[str, Any]) -> None:
+    """Nothing is changed in silence, and the stream goes on."""
     client = desk(*RAW)
-    (answer,) = client.answers({"type": "Configure", "keyterms": ["x"]})
+    (answer,) = client.answers({"type": "Configure", **change})
     assert answer["type"] == "ConfigureFailure"
     assert set(answer) == {"type", "request_id", "code", "description"}
     assert client.answers(CLOSE)[-1]["type"] == "Metadata"
+
+
+def test_keyterms_are_expected_where_the_model_can() -> None:
+    """At the start and in mid-stream; those that it cannot are named, or left out of the answer."""
+    known = next(filter(tiny.searching().knows, language(3, words=30, phones=9, longest=2).words))
+    protocol = Deepgram(hello(*RAW, ("keyterm", known.upper()), ("keyterm", "Qwxyz")))
+    client = Desk(protocol, tiny.recognizer("plain", "beam"))
+    (answer,) = client.answers({"type": "Configure", "keyterms": ["Qwxyz", known]})
+    assert (answer["type"], answer["keyterms"]) == ("ConfigureSuccess", [known])
+    (warning,) = client.answers(CLOSE)[-1]["warnings"]
+    assert (warning["parameter"], "qwxyz" in warning["message"]) == ("keyterm", True)
+
+
+@pytest.mark.parametrize("encoding", ["mulaw", "alaw"])
+def test_audio_of_telephones_is_heard(encoding: str) -> None:
+    """One byte a sample, at 8 kHz."""
+    client = desk(("encoding", encoding), ("sample_rate", "8000"))
+    said = client.answers(encode(sing("ab", 8000)[:, None], 8000, encoding), CLOSE)
+    assert transcript(said[0]) == "a b"
+    assert said[-1]["duration"] == pytest.approx(len(sing("ab", 8000)) / 8000)
+
+
+def test_channels_are_heard_apart_where_that_is_wanted() -> None:
+    """Each has its own results, ranges, finalisation and utterances."""
+    stereo = np.stack([sing("ab"), sing("c d")[: len(sing("ab"))]], axis=1)
+    data = to_s16le(stereo.ravel())
+    query = (*INTERIM, ("channels", "2"), ("multichannel", "true"), ("vad_events", "true"))
+    said = desk(*query).answers(data, FINALIZE, CLOSE)
+    by_channel = {
+        index: [m for m in said if m.get("channel_index", m.get("channel")) == [index, 2]]
+        for index in (0, 1)
+    }
+    assert [w["word"] for w in words(by_channel[0])] == ["a", "b"]
+    assert [w["word"] for w in words(by_channel[1])] == ["c"]
+    for heard in by_channel.values():
+        assert len(results(heard, from_finalize=True)) == 1
+        assert [m["type"] for m in heard].count("SpeechStarted") == 1
+    assert said[-1]["channels"] == 2
+
+
+def test_channels_are_one_where_that_is_not_wanted() -> None:
+    """Their mean is heard."""
+    data = to_s16le(np.repeat(sing("ab"), 2))
+    said = desk(*RAW, ("channels", "2")).answers(data, CLOSE)
+    assert transcript(said[0]) == "a b"
+    assert said[0]["channel_index"] == [0, 1]
 
 
 @pytest.mark.parametrize("message", ["no json", "[1]", '{"type":"Listen"}', '{"x":1}', "[" * 10**5])
@@ -240,7 +291,7 @@ def test_text_that_cannot_be_read_ends_the_stream_with_its_words(message: str) -
     [
         ({"encoding": "amr-nb"}, "linear16"),
         ({"encoding": ""}, "linear16"),
-        ({"sample_rate": "16001"}, "multiple of 25"),
+        ({"sample_rate": "7999"}, "8000 to 48000"),
         ({"sample_rate": "1e4"}, "whole number"),
         ({"sample_rate": "96000"}, "8000 to 48000"),
         ({"channels": "9"}, "channels is 9"),

@@ -16,6 +16,7 @@ from asr.audio import from_s16le, to_s16le
 from server.protocols.openai_realtime import APPEND_BYTES, MESSAGE_BYTES, OpenAIRealtime
 from tests.server.conversations import ANYTHING, Desk, hello, objects, survives
 from tests.server.sockets import in_a_loop, serving
+from tests.server.sounds import encode
 from tests.server.tones import RATE, alone, sing
 
 if TYPE_CHECKING:
@@ -260,6 +261,27 @@ def test_the_pause_can_be_changed_in_mid_stream() -> None:
     assert transcripts(said) == ["a b"]
 
 
+@pytest.mark.parametrize(
+    ("update", "encoding"),
+    [
+        (ga(format={"type": "audio/pcmu"}, **MANUAL), "mulaw"),
+        (ga(format={"type": "audio/pcma"}, **MANUAL), "alaw"),
+        (beta(input_audio_format="g711_ulaw", **MANUAL), "mulaw"),
+        (beta(input_audio_format="g711_alaw", **MANUAL), "alaw"),
+    ],
+)
+def test_audio_of_telephones_is_heard(update: dict[str, Any], encoding: str) -> None:
+    """G.711 at 8 kHz, and the session says so."""
+    desk = client()
+    (answer,) = desk.answers(update)
+    told = answer["session"]
+    told = told.get("input_audio_format") or told["audio"]["input"]["format"]
+    asked = update["session"]
+    assert told == (asked.get("input_audio_format") or asked["audio"]["input"]["format"])
+    data = encode(sing("ab", 8000)[:, None], 8000, encoding)
+    assert transcripts(desk.answers(append(data), COMMIT)) == ["a b"]
+
+
 def test_the_format_cannot_change_under_audio() -> None:
     """What is in the buffer would be read wrongly; behind a commit it can."""
     desk = client()
@@ -287,7 +309,7 @@ def test_the_format_cannot_change_under_audio() -> None:
         ({"type": "session.update"}, "invalid_value"),
         ({"type": "session.update", "session": {"type": "realtime"}}, "invalid_value"),
         (ga(format={"type": "audio/mp3"}), "invalid_value"),
-        (ga(format={"type": "audio/pcm", "rate": 16_001}), "invalid_value"),
+        (ga(format={"type": "audio/pcm", "rate": 16_000.5}), "invalid_value"),
         (ga(turn_detection={"type": "guess"}), "invalid_value"),
         (ga(turn_detection={"type": "server_vad", "silence_duration_ms": "1"}), "invalid_value"),
         (ga(transcription="yes"), "invalid_value"),

@@ -152,7 +152,7 @@ def test_an_end_without_audio_is_answered() -> None:
         "{}",
         '{"eof": 0}',
         '{"config": 1}',
-        '{"config": {"sample_rate": 16001}}',
+        '{"config": {"sample_rate": 16000.5}}',
         '{"config": {"sample_rate": "fast"}}',
         '{"config": {"sample_rate": 1e400}}',
         '{"config": {"sample_rate": 44100}}',  # in mid-stream

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +18,7 @@ from server.app import listen
 from server.dialogue import Failed
 from server.limits import Limits
 from server.protocols.wyoming import DATA_BYTES, LINE_BYTES, PAYLOAD_BYTES, Framing, Wyoming
+from tests.server.command import serve
 from tests.server.conversations import ANYTHING, Desk, hello, objects, survives
 from tests.server.sockets import in_a_loop, serving
 from tests.server.tones import RATE, ToneNetwork, alone, recognizer, sing
@@ -142,9 +145,15 @@ def test_wishes_without_effect_go_to_the_log(caplog: pytest.LogCaptureFixture) -
     """There is no other place for them."""
     talk(event("transcribe", name="tones", language="en-GB"))
     assert caplog.messages == []
-    talk(event("transcribe", language="de", transcript_names=["Zoe"], vad_sensitivity=None))
+    wishes: dict[str, Any] = {
+        "transcript_names": ["Zoe"],
+        "transcript_terms": 1,
+        "vad_sensitivity": None,
+    }
+    talk(event("transcribe", language="de", **wishes), START)
     assert caplog.messages == [
-        "wyoming: transcribe asks in vain for 'language', 'transcript_names'"
+        "wyoming: transcribe asks in vain for 'language', 'transcript_terms'",
+        "wyoming: transcribe asks in vain for 'options.phrases'",  # of a model without a language
     ]
 
 
@@ -189,7 +198,7 @@ def test_what_is_no_event_ends_the_session_behind_the_words_before_it(
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"rate": 16_001}, "rate"),
+        ({"rate": 16_000.5}, "rate"),
         ({"rate": None}, "rate"),
         ({"rate": 96_000}, "rate"),
         ({"width": 4}, "width"),
@@ -317,3 +326,18 @@ async def test_a_server_that_stops_tells_what_it_has_accepted() -> None:
     said = read([heard])
     assert texts(said)[0] == "".join(texts(said, "transcript-chunk"))
     assert texts(said)[0].startswith("a")
+
+
+def test_the_command_speaks_wyoming_where_it_is_told_to() -> None:
+    """Beside its own port; a dictation and an orderly end."""
+    with serve("--wyoming-port", "0") as command:
+        (port,) = re.findall(r"tcp://127\.0\.0\.1:(\d+) for Wyoming", "".join(command.said))
+        with socket.create_connection(("127.0.0.1", int(port)), 60) as client:
+            client.sendall(b"".join([START, *chunks("ab"), STOP]))
+            client.shutdown(socket.SHUT_WR)
+            heard = b""
+            while b"transcript-stop" not in heard:
+                heard += client.recv(65_536)
+        command.process.terminate()
+        assert command.end()[0] == 0
+    assert texts(read([heard])) == ["a b"]

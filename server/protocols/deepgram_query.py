@@ -1,0 +1,128 @@
+"""The address of Deepgram's `/v1/listen`: the options of a stream."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from asr.errors import ProtocolError
+from asr.state import MAX_ENDPOINT_MS, MIN_ENDPOINT_MS, Options
+from server.dialogue import AudioFormat
+from server.formats import MAX_CHANNELS, MAX_RATE, MIN_RATE
+from server.protocols.wire import MAX_NAMES, Fields, show
+
+ENCODINGS: Final = {"linear16": "s16le", "linear32": "f32le", "mulaw": "mulaw", "alaw": "alaw"}
+MIN_UTTERANCE_END_MS: Final = 1000
+
+# The reason and the code of the close, which the service's clients look for.
+UNREADABLE: Final = "DATA-0000", 1008
+
+# Parameters that change nothing here, whatever their value: the model is told in every answer.
+_NEUTRAL: Final = frozenset({"model", "version", "tier", "tag", "extra", "mip_opt_out", "key"})
+# Those whose work is done anyway, if asked for like this.
+_PLAIN: Final = frozenset({"false", "0", "no", ""})
+
+
+class Parameters:
+    """The query of the address, of which whatever nobody asks for is unsupported."""
+
+    def __init__(self, query: tuple[tuple[str, str], ...]) -> None:
+        self._query = query
+        self._left: dict[str, str] = dict(query)
+        self._warned: list[tuple[str, str]] = []
+
+    def text(self, name: str) -> str | None:
+        """The value, or None where it is not given."""
+        return self._left.pop(name, None)
+
+    def texts(self, name: str) -> list[str]:
+        """All values of a parameter that may be repeated."""
+        self._left.pop(name, None)
+        return [value for given, value in self._query if given == name and value.strip()]
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        """A value that is true or false."""
+        value = self.text(name)
+        if value is None:
+            return default
+        if value.lower() not in {"true", "false"}:
+            raise bad(f"{name} must be true or false, not {show(value)}")
+        return value.lower() == "true"
+
+    def number(self, name: str, least: int, most: int) -> int | None:
+        """A whole number."""
+        value = self.text(name)
+        if value is None:
+            return None
+        if not (value.isascii() and value.isdecimal() and len(value) < 10):
+            raise bad(f"{name} must be a whole number, not {show(value)}")
+        if not least <= int(value) <= most:
+            raise bad(f"{name} is {value}; send {least} to {most}")
+        return int(value)
+
+    def warn(self, name: str, message: str) -> None:
+        """Tell the client that an option does not do what it says."""
+        self._warned.append((name, message))
+
+    def warnings(self) -> list[Fields]:
+        """One for each option that is not met, those included that nobody asked for."""
+        language = self.text("language")
+        if language is not None and language.lower().split("-")[0] not in {"en", "multi"}:
+            self.warn("language", "this server understands the language of its model alone")
+        for name, value in self._left.items():
+            if name not in _NEUTRAL and value.lower() not in _PLAIN:
+                self.warn(name, "not supported by this server; it has no effect")
+        return [warning(name, message) for name, message in self._warned[:MAX_NAMES]]
+
+
+def read_format(wanted: Parameters) -> AudioFormat:
+    """How the audio is written.
+
+    Raises:
+        ProtocolError: it cannot be heard like that.
+    """
+    encoding = wanted.text("encoding")
+    if encoding not in ENCODINGS:
+        raise bad(f"encoding {show(encoding)} is not supported; send {' or '.join(ENCODINGS)}")
+    rate = wanted.number("sample_rate", MIN_RATE, MAX_RATE)
+    if rate is None:
+        raise bad(
+            f"sample_rate must say how many samples a second has; send {MIN_RATE} to {MAX_RATE}"
+        )
+    channels = wanted.number("channels", 1, MAX_CHANNELS) or 1
+    apart = wanted.flag("multichannel", default=False) and channels > 1
+    return AudioFormat(ENCODINGS[encoding], rate, channels, apart)
+
+
+def read_endpointing(wanted: Parameters) -> tuple[int, bool]:
+    """The pause that makes a result final, and whether it is told as `speech_final`."""
+    given = (wanted.text("endpointing") or "true").lower()
+    if given == "false":
+        return Options().endpoint_ms, False
+    if given == "true":
+        return MIN_ENDPOINT_MS, True
+    if not (given.isascii() and given.isdecimal() and int(given[:9]) <= MAX_ENDPOINT_MS):
+        raise bad(f"endpointing must be false or 0 to {MAX_ENDPOINT_MS} ms, not {show(given)}")
+    if int(given) < MIN_ENDPOINT_MS:
+        wanted.warn("endpointing", f"{MIN_ENDPOINT_MS} ms is the least, and is taken")
+    return max(MIN_ENDPOINT_MS, int(given)), True
+
+
+def read_utterance_end(wanted: Parameters, rate: int) -> int | None:
+    """Samples of pause after which an utterance is over, or None where nobody asks."""
+    pause_ms = wanted.number("utterance_end_ms", MIN_UTTERANCE_END_MS, MAX_ENDPOINT_MS)
+    return None if pause_ms is None else pause_ms * rate // 1000
+
+
+def phrase(text: str) -> str:
+    """A phrase as the recogniser writes words."""
+    return " ".join(text.lower().split())
+
+
+def warning(parameter: str, message: str) -> Fields:
+    """What the client is told of an option that is not met."""
+    return {"parameter": parameter[:64], "type": "unsupported", "message": message}
+
+
+def bad(message: str) -> ProtocolError:
+    """The error for an address that cannot be met."""
+    return ProtocolError(message, *UNREADABLE)
