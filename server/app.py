@@ -367,8 +367,8 @@ class Server:
         assert isinstance(connection, Visitor)  # noqa: S101 - made by `_visitors`
         self._handshakes.pop(connection, None)
         path = _path(request)
-        if path in _PLAIN:
-            return _PLAIN[path](self, connection, request)
+        if path in PLAIN:
+            return PLAIN[path](self, connection, request)
         if path not in ROUTES:
             known = ", ".join(ROUTES)
             return connection.respond(HTTPStatus.NOT_FOUND, f"not found; here is {known}\n")
@@ -444,7 +444,8 @@ class Server:
         return _typed(response, figures.CONTENT_TYPE)
 
 
-_PLAIN: Final[dict[str, Callable[[Server, ServerConnection, Request], Response]]] = {
+# What is answered without an upgrade.
+PLAIN: Final[dict[str, Callable[[Server, ServerConnection, Request], Response]]] = {
     "/healthz": Server._health,  # noqa: SLF001
     "/readyz": Server._readiness,  # noqa: SLF001
     "/metrics": Server._figures,  # noqa: SLF001

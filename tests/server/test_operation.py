@@ -7,7 +7,6 @@ import contextlib
 import json
 import signal
 import ssl
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +18,7 @@ from server import keys
 from server.admission import Access
 from server.limits import Limits
 from server.tls import Certificate
+from tests.server.certificates import make_certificate
 from tests.server.command import serve
 from tests.server.sockets import (
     Peer,
@@ -139,30 +139,6 @@ def test_a_key_is_made_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 # Encryption
-
-
-def make_certificate(folder: Path) -> Certificate:
-    """A certificate for 127.0.0.1 that signs itself, in place of the one before."""
-    certificate = Certificate(folder / "cert.pem", folder / "key.pem")
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *(
-                "-nodes",
-                "-days",
-                "1",
-                "-subj",
-                "/CN=test",
-                "-addext",
-                "subjectAltName=IP:127.0.0.1",
-            ),
-            *("-out", certificate.chain, "-keyout", certificate.key),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    certificate.load()
-    return certificate
 
 
 def open_with(url: str, key: str, trusted: Certificate) -> connect:
