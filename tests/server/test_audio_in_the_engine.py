@@ -271,6 +271,7 @@ def test_a_line_goes_on_from_its_intake_and_state(kind: str, data: st.DataObject
     engine.submit(first.line, stream, 0.0)
     for _ in range(data.draw(st.integers(0, 12), "rounds")):
         engine.work()
+    engine.close(first.line)
     saved, (state,) = restore_state(first.line.intake.saved.dump()), first.line.states
     second = Listener(engine, audio_format)
     second.line = engine.open(state, Intake(audio_format, saved), second.read, 0.0)
