@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_access(parser.add_argument_group("who may connect"))
     _add_limits(parser.add_argument_group("how much"))
     _add_resumption(parser.add_argument_group("sessions whose connection is lost"))
+    _add_wyoming(parser.add_argument_group("Home Assistant"))
     log = parser.add_argument_group("log, on standard error")
     log.add_argument(
         "--log-format",
@@ -145,6 +146,19 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def _add_wyoming(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--wyoming-port",
+        type=_port,
+        help="TCP port on which to speak the Wyoming protocol, too; 10300 is usual (default: none)",
+    )
+    group.add_argument(
+        "--wyoming-host",
+        default="127.0.0.1",
+        help="its address; it knows no key and no encryption (default: this machine only)",
+    )
+
+
 def _add_resumption(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--resume-seconds",
@@ -198,6 +212,9 @@ def run(args: argparse.Namespace) -> int:
     _warn(args.host, is_loopback(listener.getsockname()[0]), access, certificate)
     board = Board(args.workers)
     load, resumption = _loader(args), _resumption(args, limits)
+    wyoming = None
+    if args.wyoming_port is not None:
+        wyoming = app.listen(args.wyoming_host, args.wyoming_port)
 
     def work(worker: int, ready: Callable[[], None], lifeline: int | None) -> int:
         server = app.Server(
@@ -208,6 +225,7 @@ def run(args: argparse.Namespace) -> int:
             transcripts=args.log_transcripts,
         )
         server.resumption = resumption()
+        server.wyoming_listener = wyoming
         events = app.Events(ready, partial(_renew, args, server, certificate), lifeline)
         asyncio.run(app.run(server, listener, load, events))
         return 0
