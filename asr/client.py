@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import threading
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 PATH: Constant = "/v1/stream"
 READ_AHEAD: Constant = 4  # chunks taken from an iterable before the server has taken them
 AWAY: Constant = 480_000  # samples taken while there is no connection: 30 s at 16 kHz, 2 MB
+KEY_VARIABLE: Constant = "ASR_KEY"
 PING_SECONDS: Constant = 20.0
 PONG_SECONDS: Constant = 60.0  # a busy server leaves the socket unread for a while
 RETRY_SECONDS: Constant = 30.0  # for which a lost session is tried again without anything gained
@@ -270,6 +272,7 @@ async def _connected(url: str) -> AsyncIterator[ClientConnection]:
         async with connect(
             _address(url),
             compression=None,  # audio does not get smaller
+            additional_headers=_credentials(),
             ping_interval=PING_SECONDS,
             ping_timeout=PONG_SECONDS,
         ) as connection:
@@ -293,6 +296,12 @@ async def _connected(url: str) -> AsyncIterator[ClientConnection]:
         refused = isinstance(error, ConnectionRefusedError)
         reason = "connection refused" if refused else error.strerror or str(error)
         raise PassingError(f"{url}: cannot connect ({reason}); does the server run?") from error
+
+
+def _credentials() -> dict[str, str]:
+    """The API key of the environment, for servers that want one; so it is in no address or log."""
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _address(url: str) -> str:

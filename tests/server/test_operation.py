@@ -13,7 +13,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from asr.errors import ConfigError
+from asr import client
+from asr.errors import ConfigError, ServerError
 from server import keys
 from server.admission import Access
 from server.limits import Limits
@@ -78,6 +79,21 @@ async def test_with_the_key_all_is_as_ever() -> None:
         async with service.connect(subprotocols=["token", KEY]) as browser:
             assert browser.subprotocol == "token"
             await Peer(browser).start()
+
+
+@in_a_loop
+async def test_our_own_client_brings_the_key_of_its_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`asr transcribe --url` and `asr mic --url` work with a server that wants a key."""
+    async with serving(access=ONE_KEY) as service:
+        monkeypatch.delenv(client.KEY_VARIABLE, raising=False)
+        chunks = [sing(SONG)]
+        with pytest.raises(ServerError, match="401: no valid API key"):
+            await asyncio.to_thread(client.transcribe, service.url, chunks, 16000)
+        monkeypatch.setenv(client.KEY_VARIABLE, KEY)
+        heard, _ = await asyncio.to_thread(client.transcribe, service.url, chunks, 16000)
+    assert fields_of(heard.segments) == fields_of(alone(sing(SONG)))
 
 
 def test_keys_and_certificate_are_replaced_while_it_runs(tmp_path: Path) -> None:
@@ -310,9 +326,16 @@ async def test_silent_connections_keep_nobody_out() -> None:
 @in_a_loop
 async def test_a_session_lasts_only_so_long() -> None:
     """Then it gets the finals of all that was accepted, and the reason."""
-    async with serving(limits=Limits(session_seconds=0.3)) as service, service.session() as peer:
+    limits = Limits(session_seconds=3600, silent_seconds=0.2)  # the latter is how often it looks
+    async with serving(limits=limits) as service, service.session() as peer:
         await peer.sing(SONG)
-        heard = await peer.hear_all()
+        await peer.tell("ping")
+        heard = [await peer.hear()]
+        while heard[-1]["type"] != "pong":
+            heard.append(await peer.hear())
+        (session,) = service.server.sessions
+        session._opened -= 3600  # noqa: SLF001 - an hour later
+        heard += await peer.hear_all()
     assert fields_heard(heard) == fields_of(alone(sing(SONG)))
     assert (heard[-1]["code"], peer.close_code) == ("too_long", 1008)
 
