@@ -3,12 +3,13 @@
 DATA is the set that WER, company and streaming against offline are measured on; without it the demo
 recording serves. Setting up takes minutes and a network, so it is measured only with `--setup`;
 emission latency and the aligner need speech whose times are known, `--aligned` and `--synthetic`;
-robustness needs noises and rooms, `--noise`.
+robustness needs noises and rooms, `--noise`; resuming needs a `redis-server`.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from benchmarks import (
     emission_latency,
     memory_and_start,
     realtime_factor,
+    resume,
     robustness,
     setup,
     streaming_equals_offline,
@@ -48,6 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         company.main([*record, *data]),
         streaming_equals_offline.main([*record, *data]),
         wer.main([*record, *data]),
+        resume.main([*record, *data]) if shutil.which("redis-server") else 0,
         robustness.main([*record, *data, "--noise", args.noise]) if args.noise else 0,
         emission_latency.main([*record, args.aligned]) if args.aligned else 0,
         alignment.main([*record, args.synthetic, *lexicon]) if args.synthetic else 0,

@@ -119,12 +119,14 @@ def test_tokens_cannot_be_guessed_or_made() -> None:
     assert not any(Seal().knows(token) for token in tokens)
 
 
+@settings(max_examples=30)
 @given(st.text(max_size=50))
 def test_what_is_no_token_is_known_without_a_look_into_the_store(text: str) -> None:
     """Whatever a stranger sends."""
     assert not Seal(SECRET).knows(text)
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 42), st.integers(1, 127))
 def test_a_changed_token_is_forged(place: int, change: int) -> None:
     """Down to the last bit that counts."""
@@ -159,6 +161,7 @@ def test_finals_are_kept_until_they_are_acknowledged() -> None:
     assert record.finals == ()
 
 
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 100), max_size=40))
 def test_what_is_kept_for_a_client_that_acknowledges_nothing_is_bounded(sizes: list[int]) -> None:
     """The last finals of at most 1000 words, whatever it says or does not say."""
