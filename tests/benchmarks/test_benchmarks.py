@@ -20,12 +20,14 @@ from benchmarks import (
     emission_latency,
     memory_and_start,
     realtime_factor,
+    resume,
     setup,
     streaming_equals_offline,
     wer,
 )
 from benchmarks.figure import ROOT
 from tests import tiny
+from tests.server.redises import needs_redis
 from training.units import Pieces
 
 if TYPE_CHECKING:
@@ -104,6 +106,19 @@ def test_company_is_compared_with_being_alone(
     assert found["company.words"]["details"]["recordings"] == 7
     assert found["company.words"]["details"]["words"] > 10
     assert found["company.throughput"]["value"] > 0
+
+
+@needs_redis
+def test_sessions_that_are_cut_are_compared_with_uncut_ones(
+    inputs: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sockets that break; what is counted is what was done."""
+    found = measured(resume.main, [*inputs, "--points", "3"], capsys)
+    assert (found["resume.words"]["value"], found["resume.times"]["value"]) == (0, 0)
+    details = found["resume.words"]["details"]
+    assert (details["sockets"], details["workers"], details["servers"]) == (3, 0, 0)
+    assert details["words"] > 2
+    assert details["seconds_until_it_goes_on"] > 0
 
 
 def test_memory_and_start_are_measured(
