@@ -37,7 +37,8 @@ def report(
     Args:
         comparison: all of whose trials are done.
         trials: of the table and the curves.
-        unclipped: of the pictures of gradients: for each cell its best trial without clipping.
+        unclipped: for each cell its best trial without clipping, for the pictures of gradients;
+            they end the table and are the best of nothing.
         lags: rows of the long-lag task, or none.
 
     Returns:
@@ -46,6 +47,7 @@ def report(
     out = comparison.out
     results = [comparison.result(trial) for trial in trials]
     best = {row["trial"] for row in best_of_each_cell(results)}
+    results += [comparison.result(trial) for trial in unclipped]
     rows = [row | {"best": row["trial"] in best} for row in results]
     _write(out / "table.jsonl", rows)
     told = table(rows)

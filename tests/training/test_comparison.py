@@ -168,9 +168,14 @@ def test_what_is_found_is_told(tmp_path: Path) -> None:
     for name in ("runs", "gradients", "lags"):
         assert (made.out / f"{name}.png").read_bytes().startswith(PNG)
         assert read_lines(made.out / f"{name}.jsonl")
-    for row in read_lines(made.out / "table.jsonl"):
+    rows = read_lines(made.out / "table.jsonl")
+    assert [(row["trial"], row["best"]) for row in rows] == [
+        ("gru", True), ("lstm", True), ("gru,optimiser.clip=0", False),
+        ("lstm,optimiser.clip=0", False),
+    ]  # fmt: skip
+    for row in rows:
         _demand_a_real_trial(row)
-        assert f"| **{row['trial']}** |" in told
+        assert f"| {'**' * row['best']}{row['trial']}{'**' * row['best']} |" in told
     curves = {(row["trial"], row["kind"]) for row in read_lines(made.out / "runs.jsonl")}
     assert curves == {
         (cell, kind) for cell in ("gru", "lstm") for kind in ("training_loss", "validation_error")
@@ -186,7 +191,6 @@ def test_what_is_found_is_told(tmp_path: Path) -> None:
 
 def _demand_a_real_trial(row: dict[str, Any]) -> None:
     assert row["steps"] == STEPS
-    assert row["best"]
     assert row["error"] == row["errors"]["characters"]
     assert row["recordings"] == 3
     assert row["wer"] >= 0
