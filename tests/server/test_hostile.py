@@ -21,8 +21,6 @@ from tests.server.tones import ToneNetwork, alone, recognizer, sing
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from websockets.asyncio.connection import Connection
-
     from server.session import Session
 
 SONG = "ab c"
@@ -247,9 +245,9 @@ async def test_one_sample_at_a_time_is_bounded_too() -> None:
         assert fields_heard(await peer.hear_all()) == fields_of(alone(sing(song)))
 
 
-def squeeze(connection: Connection, buffer: int) -> None:
+def squeeze(transport: asyncio.BaseTransport, buffer: int) -> None:
     """Make the kernel hold little between a server and a client that does not read."""
-    connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, buffer, 4096)
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, buffer, 4096)
 
 
 @in_a_loop
@@ -260,9 +258,9 @@ async def test_a_client_that_never_reads_is_given_up() -> None:
         async with service.connect(max_queue=1) as connection:
             bad = Peer(connection)
             await bad.start()
-            squeeze(connection, socket.SO_RCVBUF)
+            squeeze(connection.transport, socket.SO_RCVBUF)
             for place in service.server.places:
-                squeeze(place, socket.SO_SNDBUF)
+                squeeze(place.transport, socket.SO_SNDBUF)
             pings = json.dumps({"type": "ping", "id": "x" * 128})
             with contextlib.suppress(ConnectionClosed):
                 while True:  # pongs fill the way back
@@ -280,7 +278,7 @@ async def test_a_client_that_reads_late_gets_everything() -> None:
     async with serving(limits=limits) as service, service.connect(max_queue=1) as connection:
         peer = Peer(connection)
         await peer.start()
-        squeeze(connection, socket.SO_RCVBUF)
+        squeeze(connection.transport, socket.SO_RCVBUF)
         await peer.sing(song)
         await peer.tell("finish")
         heard = await peer.hear_all()
