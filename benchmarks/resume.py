@@ -119,6 +119,7 @@ async def _run(recordings: list[Samples], options: list[str], points: int) -> Ru
                 break
             samples = recordings[number]
             places = sorted(chance.randrange(len(samples)) for _ in range(CUTS))
+            await server.all_there()
             chunks = _cutting(samples, places, wire, server, run)
             heard = client.stream(wire.url, chunks, SAMPLE_RATE)
             finals = [event async for event in heard if isinstance(event, Final)]
@@ -242,6 +243,18 @@ class _Server:
         """Kill the workers; the supervisor starts others."""
         for worker in self._workers():
             os.kill(worker, signal.SIGKILL)
+
+    async def all_there(self) -> None:
+        """Wait until new sessions are taken, as often as it takes to have asked every worker."""
+        ready = 0
+        while ready < 8:
+            await asyncio.sleep(0 if ready else 0.1)
+            with contextlib.suppress(OSError, EOFError):
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                answer = await reader.readline()
+                ready = ready + 1 if b" 200 " in answer else 0
+                writer.close()
 
     async def _start(self) -> None:
         command = [sys.executable, "-m", "asr", "serve", f"--port={self.port}", *self._options]

@@ -133,6 +133,7 @@ class Line:
         self.ended = False  # after `End`, `Leave` or a failure: takes no more jobs
         self.failed = False  # nothing more is done for it
         self.left = False  # `Leave` is done
+        self.busy = False  # a round is at work on it
         self.closed = False
 
     @property
@@ -298,11 +299,14 @@ class Engine:
         """Forget the line: what waits is dropped, and nothing is delivered any more.
 
         Returns:
-            The session after its last round, or None if it cannot be resumed.
+            The session after its last round, or None if it cannot be resumed. A round that is not
+            over does not count: then it is the last snapshot that was to be saved.
         """
         with self._changed:
             line.closed = True
             self._forget(line)
+            if line.record is not None and not line.busy:
+                line.snapshot = line.record.snapshot(line.states[0], line.intake.saved)
             return line.snapshot
 
     def work(self) -> bool:
@@ -312,6 +316,7 @@ class Engine:
             due = [line.deadline for line in chosen if line.hears_next]
             batch = [(line, line.take()) for line in chosen]
             for line, _ in batch:
+                line.busy = True
                 if not line.jobs:
                     del self._waiting[line]  # until it is seen whether its intake holds more
         if not batch:
@@ -532,6 +537,7 @@ class Engine:
         remembered = {line: _remember(line, said) for line, said in replies.items()}
         with self._changed:
             for line, (said, snapshot) in remembered.items():
+                line.busy = False
                 notes: list[Delivered] = []
                 if line.room_below is not None and line.backlog_bytes < line.room_below:
                     line.room_below = None
@@ -563,10 +569,11 @@ def _remember(line: Line, said: list[Reply]) -> tuple[list[Reply], Snapshot | No
     finals = [r.event for r in new if isinstance(r, Heard) and isinstance(r.event, FinalEvent)]
     for final in finals:
         record.keep(final)
-    line.snapshot = record.snapshot(line.states[0], line.intake.saved)
     passed = line.intake.position - line.saved_position
-    if not finals and passed < SAVE_SECONDS * line.intake.sample_rate:
+    due = finals or line.left or passed >= SAVE_SECONDS * line.intake.sample_rate
+    if not due:
         return new, None
+    line.snapshot = record.snapshot(line.states[0], line.intake.saved)
     line.saved_position = line.intake.position
     return new, line.snapshot
 
