@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import socket as sockets
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,9 +15,12 @@ from websockets.asyncio.client import connect
 
 from asr import resampling
 from asr.audio import from_s16le, to_s16le
-from server.protocols.openai_realtime import APPEND_BYTES, MESSAGE_BYTES, OpenAIRealtime
+from server.dialogue import Audio
+from server.limits import Limits
+from server.protocols.openai_realtime import APPEND_BYTES, OpenAIRealtime
+from server.routes import ROUTES
 from tests.server.conversations import ANYTHING, Desk, hello, objects, survives
-from tests.server.sockets import in_a_loop, serving
+from tests.server.sockets import in_a_loop, serving, until
 from tests.server.sounds import encode
 from tests.server.tones import RATE, alone, sing
 
@@ -364,12 +369,21 @@ def test_any_messages_leave_the_session_open(sent: list[bytes | str]) -> None:
     assert survives(OpenAIRealtime(hello()), sent) is None
 
 
+def test_an_append_of_fifteen_mebibytes_is_taken_and_not_a_byte_more() -> None:
+    """20 MiB of base64 in one message, as the service allows."""
+    for size, taken in ((APPEND_BYTES, True), (APPEND_BYTES + 1, False)):
+        message = json.dumps(append(bytes(size)))
+        assert len(message) <= (ROUTES["/v1/realtime"].message_bytes or 0)
+        commands = OpenAIRealtime(hello()).receive(message)
+        assert isinstance(commands[-1], Audio) is taken
+
+
 @in_a_loop
-async def test_an_append_of_fifteen_mebibytes_is_taken() -> None:
-    """20 MiB of base64 in one message, as the service allows; its words come."""
-    data = pcm("a") + bytes(APPEND_BYTES - len(pcm("a")))
+async def test_a_message_beyond_the_servers_own_bound_is_taken() -> None:
+    """Other paths close it with 1009."""
+    data = pcm("a") + bytes(2**20 - len(pcm("a")))
     message = json.dumps(append(data))
-    assert 2**20 < len(message) <= MESSAGE_BYTES
+    assert len(message) > Limits().message_bytes
     address = "/v1/realtime?intent=transcription"
     async with serving() as service, connect(f"ws://127.0.0.1:{service.port}{address}") as socket:
         await socket.send(message)
@@ -378,6 +392,40 @@ async def test_an_append_of_fifteen_mebibytes_is_taken() -> None:
         while len(of(said, "transcription.completed")) < 2:
             said.append(json.loads(await socket.recv()))
     assert transcripts(said) == ["a", ""]
+
+
+@in_a_loop
+async def test_who_reads_nothing_is_not_read_from() -> None:
+    """Answers that nobody takes do not pile up: the session waits, then goes on."""
+    limits = Limits(unread_messages=4, write_seconds=60)
+    async with serving(limits=limits) as service:
+        address = f"ws://127.0.0.1:{service.port}/v1/realtime"
+        async with connect(address, max_queue=1) as socket:
+            (session,) = service.server.sessions
+            (place,) = service.server.places
+            for transport, buffer in (
+                (socket.transport, sockets.SO_RCVBUF),
+                (place.transport, sockets.SO_SNDBUF),
+            ):
+                connected = transport.get_extra_info("socket")
+                connected.setsockopt(sockets.SOL_SOCKET, buffer, 4096)
+            nonsense = json.dumps({"type": "x" * 9000})
+            sending = asyncio.create_task(flood(socket, nonsense, 500))
+            await until(lambda: len(session.outbox) > limits.unread_messages)
+            most = 0
+            for number in range(501):
+                json.loads(await socket.recv())
+                most = max(most, len(session.outbox))
+                if number == 0:
+                    assert not sending.done()
+            await sending
+    assert most <= limits.unread_messages + 1
+
+
+async def flood(socket: Any, message: str, times: int) -> None:
+    """Send a message again and again, without reading."""
+    for _ in range(times):
+        await socket.send(message)
 
 
 def sdk(port: int) -> Any:
