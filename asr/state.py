@@ -63,6 +63,11 @@ class Options:
             raise ConfigError(f"phrases is {self.phrases!r}; it must be a tuple of texts")
 
 
+def plain(phrase: str) -> str:
+    """A phrase as `Options.phrases` holds it: in lower case, with single spaces."""
+    return " ".join(phrase.lower().split())
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
     """What one stream remembers between two steps. Its arrays are never written to.

@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from asr.errors import ProtocolError
-from asr.state import MAX_ENDPOINT_MS, MIN_ENDPOINT_MS
+from asr.state import MAX_ENDPOINT_MS, MIN_ENDPOINT_MS, plain
 from asr.transcript import Event, Partial, Word
 from server.dialogue import (
     Acknowledge,
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 VERSION: Final = 1
-RATE_STEP: Final = 1  # every whole rate
 MAX_ID: Final = 128  # characters of an id, which is kept until it is answered
 MAX_NAMES: Final = 32  # unsupported fields that are named back
 MAX_PHRASES: Final = 100
@@ -345,13 +344,13 @@ def _phrases(options: Fields) -> tuple[str, ...] | None:
 
 
 def _phrase(text: object, number: int) -> str:
-    plain = " ".join(text.lower().split()) if isinstance(text, str) else ""
-    if not 0 < len(plain) <= MAX_PHRASE:
+    phrase = plain(text) if isinstance(text, str) else ""
+    if not 0 < len(phrase) <= MAX_PHRASE:
         _bad(
             f"options.phrases[{number}] must be a text of 1 to {MAX_PHRASE} characters, not "
             f"{_show(text)}"
         )
-    return plain
+    return phrase
 
 
 def _id(fields: Fields) -> MessageId:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from asr.resampling import Samples
+    from asr.state import Options
     from asr.transcript import Event, Transcript
 
     Recognition = Callable[
@@ -52,6 +53,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WS_URL",
         help="let a server recognise, such as ws://127.0.0.1:8765, instead of a model here",
     )
+    parser.add_argument(
+        "--phrase",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="words that are likely to be said, such as a name; may be given several times",
+    )
+    parser.add_argument(
+        "--endpoint-ms",
+        type=_endpoint_ms,
+        metavar="MS",
+        help="the pause that ends a segment, 480 to 60000 (default: 800); it changes no word",
+    )
+
+
+def _endpoint_ms(text: str) -> int:
+    import argparse
+
+    from asr.state import MAX_ENDPOINT_MS, MIN_ENDPOINT_MS
+
+    if text.isdecimal() and MIN_ENDPOINT_MS <= int(text) <= MAX_ENDPOINT_MS:
+        return int(text)
+    raise argparse.ArgumentTypeError(
+        f"{text} is no pause of {MIN_ENDPOINT_MS} to {MAX_ENDPOINT_MS} ms"
+    )
+
+
+def _options(args: argparse.Namespace) -> Options:
+    """What the arguments want of the recogniser."""
+    from asr.commands import UsageError
+    from asr.state import Options, plain
+
+    phrases = tuple(map(plain, args.phrase))
+    if not all(phrases):
+        raise UsageError("--phrase needs words; drop the empty one")
+    if args.endpoint_ms is None:
+        return Options(phrases=phrases)
+    return Options(args.endpoint_ms, phrases=phrases)
 
 
 def tell(line: str) -> None:
@@ -81,8 +120,9 @@ def choose(args: argparse.Namespace, notice: Callable[[str], None] = tell) -> Re
             raise UsageError(
                 "--url leaves --model, --precision and --decoder to the server; drop them"
             )
-        return _remote(args.url, notice)
-    return _local(load(args.model, args.precision, args.decoder))
+        return _remote(args.url, _options(args), notice)
+    options = _options(args)
+    return _local(load(args.model, args.precision, args.decoder), options)
 
 
 def load(model: str | None, precision: str, decoder: str | None = None) -> Any:
@@ -111,18 +151,18 @@ def load(model: str | None, precision: str, decoder: str | None = None) -> Any:
     return load_checkpoint_recognizer(model)
 
 
-def _local(recognizer: Any) -> Recognition:
+def _local(recognizer: Any, options: Options) -> Recognition:
     from asr.live import transcribe
 
     def recognise(
         chunks: Iterable[Samples], rate: int, on_event: Callable[[Event], None] | None
     ) -> tuple[Transcript, int]:
-        return transcribe(recognizer, chunks, rate, on_event=on_event)
+        return transcribe(recognizer, chunks, rate, options, on_event)
 
     return recognise
 
 
-def _remote(url: str, notice: Callable[[str], None]) -> Recognition:
+def _remote(url: str, options: Options, notice: Callable[[str], None]) -> Recognition:
     """A server, which is sent 16 kHz: so it takes every rate, and hears what a model here would."""
     from asr import client
     from asr.live import Conversion
@@ -143,7 +183,7 @@ def _remote(url: str, notice: Callable[[str], None]) -> Recognition:
                 on_event(event)
 
         audio = conversion.all(chunks)
-        _, repaired = client.transcribe(url, audio, SAMPLE_RATE, on_event=show, notice=notice)
+        _, repaired = client.transcribe(url, audio, SAMPLE_RATE, options, show, notice)
         transcript = Transcript(tuple(finals), rate, conversion.received)
         return transcript, conversion.replaced + repaired
 

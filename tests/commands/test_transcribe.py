@@ -257,8 +257,9 @@ def test_a_server_recognises_when_asked(speech, monkeypatch, capsys):
     words = Word("good", 0, 480, 1.0), Word("day", 480, 960, 1.0)
     final = Final(0, words, "finish", 960)
 
-    def transcribe(url, chunks, sample_rate, options=None, on_event=None):
-        assert (url, sample_rate, options) == ("ws://somewhere:1", 16000, None)
+    def transcribe(url, chunks, sample_rate, options, on_event, notice):
+        assert (url, sample_rate, options) == ("ws://somewhere:1", 16000, asr.Options())
+        assert notice is recognition.tell
         assert sum(map(len, chunks)) == 192000
         on_event(Partial(0, "good", "da", 600))
         on_event(final)
@@ -293,8 +294,35 @@ def test_a_server_takes_every_rate_as_a_model_here_does(rate, model, capsys, tmp
     assert json.loads(here.out)["text"]
 
 
+def test_a_server_is_told_of_every_wish(capsys, tmp_path):
+    """Phrases and pauses: with a server or a model here, the same output to the letter."""
+    path = tmp_path / "talk.flac"
+    samples, rate = soundfile.read(ROOT / "asr/demo/recording.flac", stop=16000 * 6)
+    soundfile.write(path, samples, rate)
+    arguments = ["transcribe", "--format", "json", "--endpoint-ms", "480", str(path)]
+    wished = [*arguments, "--phrase", "The  Rogue came", "--phrase", "evening lite"]
+    outputs = []
+    for some in (arguments, wished):
+        assert commands.main(some) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] != outputs[1]
+    with serving_in_a_thread(None) as url:
+        assert commands.main([*wished, "--url", url]) == 0
+        assert capsys.readouterr().out == outputs[1]
+        assert commands.main([*arguments, "--phrase", "xylo", "--url", url]) == 1
+    assert "all words of 'xylo'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wish", [["--phrase", " "], ["--endpoint-ms", "479"]])
+def test_a_wish_that_makes_no_sense_is_usage(wish, capsys):
+    """Before any model is loaded."""
+    with contextlib.suppress(SystemExit):
+        assert commands.main(["transcribe", "a.wav", *wish]) == 2
+    assert wish[0] in capsys.readouterr().err
+
+
 @contextlib.contextmanager
-def serving_in_a_thread(model: str) -> Iterator[str]:
+def serving_in_a_thread(model: str | None) -> Iterator[str]:
     """The address of a server with this model, on a thread of its own."""
     listening: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]]
     listening = queue.SimpleQueue()
