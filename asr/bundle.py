@@ -17,7 +17,7 @@ import json
 import math
 import os
 import tomllib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -301,7 +301,7 @@ def _tables(description: Description) -> list[dict[str, Any]]:
     return [
         features,
         acoustic,
-        *([] if description.decoding is None else [asdict(description.decoding)]),
+        *([] if description.decoding is None else [description.decoding.table()]),
     ]
 
 

@@ -8,7 +8,7 @@ Sizes: V units of the decoded head, L the network's look-ahead in output frames.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -65,6 +65,8 @@ class Progress:
 
     Attributes:
         acoustic: state of the network.
+        codec: the decoder.
+        decoder: its state.
         events: what has happened in this call.
     """
 
@@ -86,8 +88,8 @@ class Progress:
         self._before = state
         self._blank = blank
         self._look_ahead = look_ahead
-        self._codec = state.codec
-        self._decoder = state.decoder
+        self.codec = state.codec
+        self.decoder = state.decoder
         self._pool = state.waiting  # samples at hand, from those that the next block looks back to
         self._offset = 0  # where in them it looks back to
         self._samples = state.samples
@@ -130,24 +132,40 @@ class Progress:
         else:
             self._silent_blocks = min(self._silent_blocks, SILENT_STEPS) + 1
             if self._first_block < 0 or self._silent_blocks > SILENT_STEPS:
-                self._decode(self._blank)
+                self.decoded(*self.codec.advance(self.decoder, self._frames_of(self._blank)))
                 return True
         if self._first_block < 0:
             self._first_block = self._blocks
         return False
 
-    def take(self, log_probs: Array, acoustic: AcousticState) -> None:
-        """Take in what the network made of the next block: log-probabilities [2, V] and state."""
+    def take(self, log_probs: Array, acoustic: AcousticState) -> Array:
+        """Take in what the network made of the next block.
+
+        Args:
+            log_probs: [2, V].
+            acoustic: its new state.
+
+        Returns:
+            Those rows that are frames of this stream, to decode and tell with `decoded`.
+        """
         self.acoustic = acoustic
         # Frames before the first block that was stepped come out of an empty look-ahead.
         early = BLOCK_OUTPUTS * (self._first_block - self._blocks) + self._look_ahead
         if early > 0:
             log_probs = np.concatenate((self._blank[:early], log_probs[early:]))
-        self._decode(log_probs)
+        return self._frames_of(log_probs)
+
+    def decoded(self, decoder: Any, committed: Iterable[DecodedWord]) -> None:
+        """Go on with what the decoder made of the next block: its new state, and words."""
+        self.decoder = decoder
+        self._blocks += 1
+        self._offset += BLOCK_SAMPLES
+        self._add(committed)
+        self._tell()
 
     def close(self) -> None:
         """Close the last segment, when all blocks of a stream that has ended are done."""
-        self._add(self._codec.finish(self._decoder))
+        self._add(self.codec.finish(self.decoder))
         while len(self._words) > MAX_WORDS:
             self._cut("length")
         if self._words:
@@ -161,7 +179,7 @@ class Progress:
             self._before.options,
             self._pool[self._offset :].copy() if self._offset else self._pool,
             self.acoustic,
-            self._decoder,
+            self.decoder,
             self._words,
             self._shown,
             self._samples,
@@ -171,20 +189,14 @@ class Progress:
             self._silent_blocks,
             self._segment,
             self._frames is not None,
-            codec=self._codec,
+            codec=self.codec,
         )
 
-    def _decode(self, log_probs: Array) -> None:
-        """Decode the rows that are frames of this stream; then say what changed."""
+    def _frames_of(self, log_probs: Array) -> Array:
+        """Those rows of the next block that are frames of this stream."""
         first = BLOCK_OUTPUTS * self._blocks - self._look_ahead  # frame of the first row
         stop = BLOCK_OUTPUTS if self._frames is None else self._frames - first
-        self._decoder, committed = self._codec.advance(
-            self._decoder, log_probs[max(0, -first) : stop]
-        )
-        self._blocks += 1
-        self._offset += BLOCK_SAMPLES
-        self._add(committed)
-        self._tell()
+        return log_probs[max(0, -first) : stop]
 
     def _add(self, committed: Iterable[DecodedWord]) -> None:
         """Words with frames become words with samples."""
@@ -195,8 +207,8 @@ class Progress:
     def _tell(self) -> None:
         """The events of the block just done: finals, then at most one partial."""
         options = self._before.options
-        tentative = self._codec.tentative(self._decoder)
-        silence = self._codec.silence(self._decoder)
+        tentative = self.codec.tentative(self.decoder)
+        silence = self.codec.silence(self.decoder)
         while reason := closing_reason(
             len(self._words),
             open_words=bool(tentative),

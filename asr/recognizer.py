@@ -323,8 +323,7 @@ class Recognizer:
         features = self._normalisation(log_mel_blocks(np.stack([s.block() for s in streams])))
         outputs, after = self.acoustic.step(features, [stream.acoustic for stream in streams])
         log_probs = outputs[self.decoder.head]
-        for number, stream in enumerate(streams):
-            stream.take(log_probs[number], after[number])
+        _decode(streams, [s.take(log_probs[n], after[n]) for n, s in enumerate(streams)])
 
 
 class Stream:
@@ -376,6 +375,19 @@ def at_rate(final: Final, rate: int, length: int) -> Final:
         words.append(replace(word, start=start, end=end))
     position = input_position(final.position, rate, length)
     return replace(final, words=tuple(words), position=position)
+
+
+def _decode(streams: Sequence[Progress], rows: Sequence[Array]) -> None:
+    """Decode the rows of each stream, those of one decoder together."""
+    together: dict[int, list[int]] = {}  # a stream that expects phrases has a decoder of its own
+    for number, stream in enumerate(streams):
+        together.setdefault(id(stream.codec), []).append(number)
+    for members in together.values():
+        done = streams[members[0]].codec.advance_many(
+            [streams[n].decoder for n in members], [rows[n] for n in members]
+        )
+        for number, (state, words) in zip(members, done, strict=True):
+            streams[number].decoded(state, words)
 
 
 def _finals(events: Iterable[Event]) -> Iterator[Final]:

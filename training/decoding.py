@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asr import manifest, measure
-from asr.decoding import language, lexicon
+from asr.decoding import Decoder, language, lexicon
 from asr.decoding.settings import LOWEST, BeamSettings
 from asr.errors import ConfigError, DataError
 from asr.recognizer import Recognizer
@@ -118,7 +118,7 @@ def log_probabilities(
     return found
 
 
-class _Listener:
+class _Listener(Decoder):
     """A decoder that keeps the frames and says nothing."""
 
     def __init__(self, head: str) -> None:

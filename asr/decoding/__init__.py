@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -49,6 +51,12 @@ class Decoder(Protocol):
         depends only on the frames up to it.
         """
         ...
+
+    def advance_many(
+        self, states: Sequence[Any], log_probs: Sequence[NDArray[np.float32]]
+    ) -> list[tuple[Any, tuple[DecodedWord, ...]]]:
+        """As `advance`, for many streams in one go: each gets what it would get alone."""
+        return [self.advance(state, rows) for state, rows in zip(states, log_probs, strict=True)]
 
     def tentative(self, state: Any) -> tuple[DecodedWord, ...]:
         """The words beyond the committed ones in the best hypothesis. They may still change."""

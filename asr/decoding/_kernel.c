@@ -13,13 +13,20 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define FLOOR (-(1 << 29)) /* of every score: what cannot be; far from overflow */
 #define ROOT 0
 #define NO_WORD (-1)
+#define MARGIN (6 << 10) /* behind the best hypothesis, within which another may be shown */
 #define MEMO_BITS 14
 #define MAX_UNITS 256
+#define BUCKETS 512
+#define AHEAD 8
+#define FETCH(address) __builtin_prefetch(address)
+#define INDEX_BITS 19
+#define INDEX ((1u << INDEX_BITS) - 1)
 
 typedef struct {
     int32_t node, lm, blank, sound, history, start, end, mark;
@@ -34,8 +41,16 @@ typedef struct {
 } Committed;
 
 typedef struct {
-    int32_t node, lm, blank, sound, best, source, word, word_lm, start, mark;
-} Candidate;
+    int32_t node, lm, blank, sound, best, source, word, word_lm;
+} Candidate; /* half a line of the cache */
+
+typedef struct {
+    uint32_t child, word; /* the first; those of the next node follow */
+} Place;
+
+typedef struct {
+    int32_t word, highest; /* no weighted score of the language model for it is above */
+} Final;
 
 typedef struct {
     int64_t rank; /* smaller is better: minus the score, then the node */
@@ -48,16 +63,17 @@ typedef struct {
     int32_t score;
 } Memo;
 
-enum { PHONE, FIRST_CHILD, FIRST_WORD, WORDS, LOOK, LOG_ADD, SHARES, PARAMETERS,
+enum { PLACES, STEPS, FINALS, PARAMETERS, GUESSES, LOG_ADD, SHARES,
        P1, B1, FIRST2, WORDS2, P2, B2, FIRST3, WORDS3, P3, BOOKS,
        FIRST_EDGE, EDGE_WORD, EDGE_NEXT, FAIL, PAID, OWED, TABLES };
-enum { BEAM, THRESHOLD, GAP, HORIZON, LM_WEIGHT, BONUS, HOMOPHONES, UNITS, LM_BITS, REWARD, N_PARAMETERS };
+enum { BEAM, THRESHOLD, GAP, HORIZON, LM_WEIGHT, BONUS, HOMOPHONES, UNITS, LM_BITS, REWARD, CERTAINTY, N_PARAMETERS };
 
 typedef struct {
     /* tables */
-    const uint8_t *phone;
-    const uint32_t *first_child, *first_word, *words;
-    const int32_t *look, *log_add, *shares, *parameters;
+    const Place *places;
+    const int32_t *steps, *guesses, *parameters;
+    const Final *finals;
+    const uint16_t *log_add, *shares;
     int32_t n_log_add, n_shares;
     const int32_t *p1, *b1, *book_p2, *book_b2, *book_p3;
     const uint32_t *first2, *first3;
@@ -72,12 +88,18 @@ typedef struct {
     Candidate *candidates;
     Ranked *ranked;
     Committed *committed;
-    int32_t *slots, *totals, *heads, *links, *first, *renumber;
-    int32_t capacity, mask, arena_capacity;
+    uint32_t *slots;
+    int32_t *scores, *totals, *heads, *links, *first, *renumber;
+    int32_t capacity, mask, most_mask, arena_capacity, most_paid;
     /* progress */
     int32_t n, n_arena, n_candidates, n_committed, frame, best;
     int64_t score;
 } Search;
+
+/* ---- the tree: small records, since what a frame needs lies far apart -------------------------- */
+
+static inline int32_t phone_of(const Search *s, int32_t node) { return s->steps[node] & 0xFF; }
+static inline int32_t look_of(const Search *s, int32_t node) { return s->steps[node] >> 8; }
 
 /* ---- language model ------------------------------------------------------------------------ */
 
@@ -136,14 +158,22 @@ static int32_t pay(const Search *s, uint32_t *state, uint32_t word)
     return paid;
 }
 
+static inline uint32_t lm_of(const Search *s, uint32_t state)
+{
+    return state & ((1u << s->parameters[LM_BITS]) - 1);
+}
+
+static inline Memo *memo_of(const Search *s, uint32_t lm, uint32_t word)
+{
+    return s->memo + ((lm * 0x9E3779B1u ^ word * 0x85EBCA6Bu) >> (32 - MEMO_BITS));
+}
+
 /* The score of the language model, weighted, and of the phrases. The former is remembered:
  * hypotheses ask the same thing frame after frame. */
 static int32_t weighted_lm(Search *s, uint32_t state, uint32_t word, uint32_t *next)
 {
-    uint32_t phrases = state >> s->parameters[LM_BITS];
-    uint32_t lm = state & ((1u << s->parameters[LM_BITS]) - 1);
-    uint32_t hash = lm * 0x9E3779B1u ^ word * 0x85EBCA6Bu;
-    Memo *memo = s->memo + (hash >> (32 - MEMO_BITS));
+    uint32_t phrases = state >> s->parameters[LM_BITS], lm = lm_of(s, state);
+    Memo *memo = memo_of(s, lm, word);
     if (memo->state != lm + 1 || memo->word != word) {
         int64_t score = lm_score(s, lm, word, &memo->next);
         memo->state = lm + 1;
@@ -170,10 +200,9 @@ static inline int before(const Ranked *a, const Ranked *b)
     return a->rank < b->rank || (a->rank == b->rank && a->lm < b->lm);
 }
 
-/* The best `want` of n to the front, in order: quicksort that leaves the rest alone. */
-static void sort_best(Ranked *a, int32_t n, int32_t want)
+static void sort(Ranked *a, int32_t n)
 {
-    while (n > 12 && want > 0) {
+    while (n > 12) {
         Ranked pivot = a[n / 2], swap;
         int32_t i = 0, j = n - 1;
         while (i <= j) {
@@ -181,10 +210,10 @@ static void sort_best(Ranked *a, int32_t n, int32_t want)
             while (before(&pivot, &a[j])) j--;
             if (i <= j) { swap = a[i]; a[i] = a[j]; a[j] = swap; i++; j--; }
         }
-        sort_best(a, j + 1, want);
-        a += i; n -= i; want -= i;
+        sort(a, j + 1);
+        a += i;
+        n -= i;
     }
-    if (want <= 0) return;
     for (int32_t i = 1; i < n; i++) {
         Ranked one = a[i];
         int32_t j = i;
@@ -202,35 +231,57 @@ static inline void rank(Ranked *to, int32_t total, int32_t node, int32_t lm, int
 
 /* ---- one frame ----------------------------------------------------------------------------- */
 
-static inline int32_t *slot_of(Search *s, int32_t node, int32_t lm)
+/* A slot of the table of candidates holds the upper bits of the hash and the candidate's number + 1,
+ * or 0. Most others in the way are told apart without a look at them. */
+static inline uint32_t hash_of(int32_t node, int32_t lm)
 {
-    uint32_t at = (uint32_t)node * 0x9E3779B1u ^ (uint32_t)lm * 0x85EBCA6Bu;
-    at ^= at >> 15;
-    for (;; at++) {
-        int32_t *slot = s->slots + (at & (uint32_t)s->mask);
+    uint32_t hash = (uint32_t)node * 0x9E3779B1u ^ (uint32_t)lm * 0x85EBCA6Bu;
+    return hash ^ hash >> 15;
+}
+
+static inline uint32_t *slot_of(const Search *s, uint32_t hash, int32_t node, int32_t lm)
+{
+    for (uint32_t at = hash;; at++) {
+        uint32_t *slot = s->slots + (at & (uint32_t)s->mask);
         if (*slot == 0) return slot;
-        Candidate *c = s->candidates + *slot - 1;
+        if ((*slot ^ hash) >> INDEX_BITS) continue;
+        const Candidate *c = s->candidates + (*slot & INDEX) - 1;
         if (c->node == node && c->lm == lm) return slot;
     }
 }
 
+/* Another place for a candidate in the table: twice as many slots once half of them are taken. A
+ * small table stays in the processor's cache. */
+static void take_slot(Search *s, uint32_t *slot, uint32_t hash)
+{
+    *slot = (hash & ~INDEX) | (uint32_t)s->n_candidates;
+    if (2 * s->n_candidates <= s->mask || s->mask >= s->most_mask) return;
+    s->mask = 2 * s->mask + 1;
+    memset(s->slots, 0, ((size_t)s->mask + 1) * sizeof *s->slots);
+    for (int32_t i = 0; i < s->n_candidates; i++) {
+        const Candidate *c = s->candidates + i;
+        hash = hash_of(c->node, c->lm);
+        *slot_of(s, hash, c->node, c->lm) = (hash & ~INDEX) | (uint32_t)(i + 1);
+    }
+}
+
 /* A new phone: add a way of this score into (node, lm). */
-static void enter(Search *s, int32_t score, const Candidate *way)
+static inline void enter(Search *s, int32_t score, const Candidate *way)
 {
     if (score < s->best - s->parameters[THRESHOLD]) return;
     if (score > s->best) s->best = score;
-    int32_t *slot = slot_of(s, way->node, way->lm);
+    uint32_t hash = hash_of(way->node, way->lm), *slot = slot_of(s, hash, way->node, way->lm);
     Candidate *c;
     if (*slot) {
-        c = s->candidates + *slot - 1;
+        c = s->candidates + (*slot & INDEX) - 1;
         c->sound = log_add(s, c->sound, score);
         if (score <= c->best) return;
     } else {
         if (s->n_candidates == s->capacity) return;
         c = s->candidates + s->n_candidates++;
-        *slot = s->n_candidates;
         c->node = way->node;
         c->lm = way->lm;
+        take_slot(s, slot, hash);
         c->blank = FLOOR;
         c->sound = score;
     }
@@ -238,40 +289,58 @@ static void enter(Search *s, int32_t score, const Candidate *way)
     c->source = way->source;
     c->word = way->word;
     c->word_lm = way->word_lm;
-    c->start = way->start;
-    c->mark = way->mark;
 }
 
 static void stay(Search *s, const int32_t *x)
 {
+    s->mask = 255;
+    while (s->mask < 12 * s->n && s->mask < s->most_mask) s->mask = 2 * s->mask + 1;
     memset(s->slots, 0, ((size_t)s->mask + 1) * sizeof *s->slots);
     s->n_candidates = s->n;
     s->best = FLOOR;
     for (int32_t i = 0; i < s->n; i++) {
         const Hypothesis *h = s->hypotheses + i;
         Candidate *c = s->candidates + i;
-        *slot_of(s, h->node, h->lm) = i + 1;
+        FETCH(s->steps + h[s->n - i > AHEAD ? AHEAD : 0].node);
+        FETCH(s->places + h->node);
+        uint32_t hash = hash_of(h->node, h->lm);
+        *slot_of(s, hash, h->node, h->lm) = (hash & ~INDEX) | (uint32_t)(i + 1);
         s->totals[i] = log_add(s, h->blank, h->sound);
         c->node = h->node;
         c->lm = h->lm;
         c->blank = floored((int64_t)s->totals[i] + x[0]);
-        c->sound = h->node == ROOT ? FLOOR : floored((int64_t)h->sound + x[s->phone[h->node]]);
+        c->sound = h->node == ROOT ? FLOOR : floored((int64_t)h->sound + x[phone_of(s, h->node)]);
         c->best = log_add(s, c->blank, c->sound);
         c->source = i;
         c->word = NO_WORD;
         c->word_lm = 0;
-        c->start = h->start;
-        c->mark = h->mark;
         if (c->best > s->best) s->best = c->best;
+    }
+}
+
+/* What a hypothesis that is soon to be extended will need. */
+static inline void fetch(const Search *s, int32_t i)
+{
+    if (i + AHEAD < s->n) {
+        const Place *place = s->places + s->hypotheses[i + AHEAD].node;
+        FETCH(s->steps + place->child);
+        FETCH(s->finals + place->word);
+    }
+    if (i + AHEAD / 2 < s->n) {
+        const Hypothesis *h = s->hypotheses + i + AHEAD / 2;
+        const Place *place = s->places + h->node;
+        if (place->word < place[1].word) FETCH(memo_of(s, lm_of(s, (uint32_t)h->lm), (uint32_t)s->finals[place->word].word));
     }
 }
 
 static void extend(Search *s, const int32_t *x)
 {
     const int32_t *p = s->parameters;
-    int32_t roots[MAX_UNITS], gains[MAX_UNITS], n_roots = 0;
-    for (uint32_t child = s->first_child[ROOT]; child < s->first_child[ROOT + 1]; child++) {
-        int32_t gain = x[s->phone[child]] + s->look[child], j = n_roots++;
+    int32_t roots[MAX_UNITS], gains[MAX_UNITS], n_roots = 0, loudest = x[1];
+    for (int32_t v = 2; v < p[UNITS]; v++)
+        if (x[v] > loudest) loudest = x[v];
+    for (uint32_t child = s->places[ROOT].child; child < s->places[ROOT + 1].child; child++) {
+        int32_t gain = x[phone_of(s, (int32_t)child)] + look_of(s, (int32_t)child), j = n_roots++;
         for (; j > 0 && gains[j - 1] < gain; j--) {
             gains[j] = gains[j - 1];
             roots[j] = roots[j - 1];
@@ -280,34 +349,42 @@ static void extend(Search *s, const int32_t *x)
         roots[j] = (int32_t)child;
     }
     for (int32_t i = 0; i < s->n; i++) {
+        fetch(s, i);
         const Hypothesis *h = s->hypotheses + i;
-        int32_t total = s->totals[i], look = s->look[h->node], last = s->phone[h->node];
-        Candidate way = {.lm = h->lm, .source = i, .word = NO_WORD, .start = h->start, .mark = h->mark};
-        if (h->node == ROOT) {
-            way.start = s->frame;
-            way.mark = total;
+        const Place *place = s->places + h->node;
+        int32_t total = s->totals[i], look = look_of(s, h->node), last = phone_of(s, h->node);
+        Candidate way = {.lm = h->lm, .source = i, .word = NO_WORD};
+        /* Below the root no child has a better look-ahead than its parent. */
+        if (h->node == ROOT || (int64_t)total + loudest >= (int64_t)s->best - p[THRESHOLD]) {
+            int32_t children[MAX_UNITS], scores[MAX_UNITS], n = 0;
+            int64_t least = (int64_t)s->best - p[THRESHOLD];
+            if (least < FLOOR) least = FLOOR;
+            for (uint32_t child = place->child; child < place[1].child; child++) {
+                int32_t step = s->steps[child], phone = step & 0xFF;
+                int64_t score = (int64_t)(phone == last ? h->blank : total) + x[phone] + (step >> 8) - look;
+                children[n] = (int32_t)child;
+                scores[n] = (int32_t)score;
+                n += score >= least; /* no branch: which are good enough cannot be predicted */
+            }
+            for (int32_t k = 0; k < n; k++) {
+                way.node = children[k];
+                enter(s, scores[k], &way);
+            }
         }
-        for (uint32_t child = s->first_child[h->node]; child < s->first_child[h->node + 1]; child++) {
-            int32_t phone = s->phone[child];
-            int64_t score = (int64_t)(phone == last ? h->blank : total) + x[phone] + s->look[child] - look;
-            way.node = (int32_t)child;
-            if (score >= FLOOR) enter(s, (int32_t)score, &way);
-        }
-        uint32_t word = s->first_word[h->node], end = s->first_word[h->node + 1];
-        if (word == end || n_roots == 0) continue;
-        if ((int64_t)total + p[BONUS] + p[REWARD] - look + gains[0] < (int64_t)s->best - p[THRESHOLD]) continue;
-        way.start = s->frame;
-        for (; word < end; word++) {
+        if (place->word == place[1].word || n_roots == 0) continue;
+        int64_t most = (int64_t)total + p[BONUS] - look + gains[0];
+        if (most + p[REWARD] < (int64_t)s->best - p[THRESHOLD]) continue;
+        for (const Final *f = s->finals + place->word; f < s->finals + place[1].word; f++) {
             uint32_t next;
-            way.word = (int32_t)s->words[word];
-            way.word_lm = weighted_lm(s, (uint32_t)h->lm, s->words[word], &next);
+            if (most + f->highest + s->most_paid < (int64_t)s->best - p[THRESHOLD]) continue;
+            way.word = f->word;
+            way.word_lm = weighted_lm(s, (uint32_t)h->lm, (uint32_t)f->word, &next);
             way.lm = (int32_t)next;
             int64_t gone = (int64_t)way.word_lm + p[BONUS] - look;
-            way.mark = floored(total + gone);
             for (int32_t r = 0; r < n_roots; r++) {
                 if (total + gone + gains[r] < (int64_t)s->best - p[THRESHOLD]) break;
                 way.node = roots[r];
-                int32_t from = s->phone[roots[r]] == last ? h->blank : total;
+                int32_t from = phone_of(s, roots[r]) == last ? h->blank : total;
                 int64_t score = from + gone + gains[r];
                 if (score >= FLOOR) enter(s, (int32_t)score, &way);
             }
@@ -327,22 +404,38 @@ static int32_t append(Search *s, int32_t word, const Hypothesis *from, int32_t c
     return s->n_arena++;
 }
 
+/* The best of the candidates within beam and threshold, ranked. Sorted by buckets of score first:
+ * only what may survive is compared. */
+static int32_t survivors(Search *s)
+{
+    int32_t best = FLOOR, beam = s->parameters[BEAM], threshold = s->parameters[THRESHOLD];
+    for (int32_t i = 0; i < s->n_candidates; i++) {
+        const Candidate *c = s->candidates + i;
+        int32_t total = s->scores[i] = log_add(s, c->blank, c->sound);
+        if (total > best) best = total;
+    }
+    int32_t ends[BUCKETS] = {0}, shift = 0, kept = 0;
+    while (threshold >> shift >= BUCKETS) shift++;
+    for (int32_t i = 0; i < s->n_candidates; i++)
+        if (best - s->scores[i] <= threshold) ends[(best - s->scores[i]) >> shift]++;
+    int32_t buckets = 0;
+    for (; buckets < BUCKETS && kept < beam; buckets++) {
+        int32_t begin = kept;
+        kept += ends[buckets];
+        ends[buckets] = begin;
+    }
+    for (int32_t i = 0; i < s->n_candidates; i++) {
+        int32_t behind = best - s->scores[i];
+        if (behind > threshold || behind >> shift >= buckets) continue;
+        rank(s->ranked + ends[behind >> shift]++, s->scores[i], s->candidates[i].node, s->candidates[i].lm, i);
+    }
+    for (int32_t n = 0, begin = 0; n < buckets; begin = ends[n++]) sort(s->ranked + begin, ends[n] - begin);
+    return kept < beam ? kept : beam;
+}
+
 static void select_best(Search *s)
 {
-    int32_t best = FLOOR, kept = 0;
-    for (int32_t i = 0; i < s->n_candidates; i++) {
-        Candidate *c = s->candidates + i;
-        c->best = log_add(s, c->blank, c->sound);
-        if (c->best > best) best = c->best;
-    }
-    for (int32_t i = 0; i < s->n_candidates; i++) {
-        Candidate *c = s->candidates + i;
-        if (c->best >= best - s->parameters[THRESHOLD])
-            rank(s->ranked + kept++, c->best, c->node, c->lm, i);
-    }
-    int32_t beam = s->parameters[BEAM];
-    sort_best(s->ranked, kept, kept < beam ? kept : beam);
-    if (kept > beam) kept = beam;
+    int32_t kept = survivors(s);
     for (int32_t i = 0; i < s->n; i++) s->heads[i] = -1;
     for (int32_t i = 0; i < kept; i++) {
         const Candidate *c = s->candidates + s->ranked[i].index;
@@ -352,15 +445,21 @@ static void select_best(Search *s)
         to->lm = c->lm;
         to->blank = c->blank;
         to->sound = c->sound;
-        to->start = c->start;
+        to->start = from->start;
         to->end = c->sound >= c->blank ? s->frame + 1 : from->end;
-        to->mark = c->mark;
+        to->mark = from->mark;
         to->history = from->history;
+        if (from->node == ROOT && c->node != ROOT) {
+            to->start = s->frame;
+            to->mark = s->totals[c->source];
+        }
         if (c->word == NO_WORD) continue;
+        to->start = s->frame;
+        to->mark = floored((int64_t)s->totals[c->source] + c->word_lm + s->parameters[BONUS] - look_of(s, from->node));
         int32_t entry = s->heads[c->source];
         while (entry >= 0 && s->arena[entry].word != c->word) entry = s->links[entry];
         if (entry < 0) {
-            int64_t cost = (int64_t)c->mark - from->mark;
+            int64_t cost = (int64_t)to->mark - from->mark;
             entry = append(s, c->word, from, floored(cost), c->word_lm);
             s->links[entry] = s->heads[c->source];
             s->heads[c->source] = entry;
@@ -386,7 +485,7 @@ static int32_t into_root(Search *s, int32_t n, const Hypothesis *from, int32_t w
     uint32_t lm;
     int32_t weighted = weighted_lm(s, (uint32_t)from->lm, (uint32_t)word, &lm);
     int32_t total = log_add(s, from->blank, from->sound);
-    int64_t gone = (int64_t)total + weighted + p[BONUS] - s->look[from->node];
+    int64_t gone = (int64_t)total + weighted + p[BONUS] - look_of(s, from->node);
     int32_t score = floored(gone), at = 0;
     while (at < n && !(s->next[at].node == ROOT && s->next[at].lm == (int32_t)lm)) at++;
     Hypothesis *to = s->next + at;
@@ -422,8 +521,8 @@ static void end_paused(Search *s)
     for (int32_t i = 0; i < s->n; i++) {
         const Hypothesis *h = s->hypotheses + i;
         if (h->node == ROOT || !pausing(s, h)) continue;
-        for (uint32_t w = s->first_word[h->node]; w < s->first_word[h->node + 1]; w++)
-            n = into_root(s, n, h, (int32_t)s->words[w]);
+        const Place *place = s->places + h->node;
+        for (uint32_t f = place->word; f < place[1].word; f++) n = into_root(s, n, h, s->finals[f].word);
     }
     if (n == 0) {
         Hypothesis *to = s->next;
@@ -442,7 +541,7 @@ static void end_paused(Search *s)
     for (int32_t i = 0; i < n; i++)
         if (s->totals[i] >= best - s->parameters[THRESHOLD])
             rank(s->ranked + kept++, s->totals[i], s->next[i].node, s->next[i].lm, i);
-    sort_best(s->ranked, kept, kept);
+    sort(s->ranked, kept);
     if (kept > s->parameters[BEAM]) kept = s->parameters[BEAM];
     for (int32_t i = 0; i < kept; i++) s->hypotheses[i] = s->next[s->ranked[i].index];
     s->n = kept;
@@ -508,7 +607,8 @@ static void commit(Search *s)
             all += share;
             if (first != NULL && first->word == lead->word) agreed += share; else same = 0;
         }
-        if (!same && lead->end > now - horizon) break;
+        int certain = same || (agreed << 15) >= all * s->parameters[CERTAINTY];
+        if (!certain && lead->end > now - horizon) break;
         settle(s, lead, agreed, all);
     }
     int32_t n = 0;
@@ -571,6 +671,38 @@ static void take_frame(Search *s, const int32_t *x)
     s->frame++;
 }
 
+/* ---- what is said now ---------------------------------------------------------------------- */
+
+typedef struct {
+    int32_t hypothesis, word, score, word_lm;
+} Foremost;
+
+/* The likeliest reading: a hypothesis and the word that its open word is, or NO_WORD at the root. */
+static Foremost foremost_of(Search *s)
+{
+    Foremost found = {0, NO_WORD, INT32_MIN, 0};
+    int32_t top = log_add(s, s->hypotheses[0].blank, s->hypotheses[0].sound);
+    for (int32_t i = 0; i < s->n; i++) {
+        const Hypothesis *h = s->hypotheses + i;
+        const Place *place = s->places + h->node;
+        int32_t total = log_add(s, h->blank, h->sound), guess = s->guesses[h->node], complete = 0;
+        if (total < top - MARGIN) break;
+        if (h->node == ROOT) {
+            if (total > found.score) found = (Foremost){i, NO_WORD, total, 0};
+            continue;
+        }
+        for (uint32_t f = place->word; f < place[1].word || !complete; f++) {
+            int32_t word = f < place[1].word ? s->finals[f].word : guess;
+            complete |= word == guess;
+            uint32_t next;
+            int32_t word_lm = weighted_lm(s, (uint32_t)h->lm, (uint32_t)word, &next);
+            int32_t score = floored((int64_t)total + word_lm + s->parameters[BONUS] - look_of(s, h->node));
+            if (score > found.score) found = (Foremost){i, word, score, word_lm};
+        }
+    }
+    return found;
+}
+
 /* ---- Python -------------------------------------------------------------------------------- */
 
 static void *part(char **at, size_t bytes)
@@ -586,8 +718,8 @@ static size_t lay_out(Search *s, char *base, const int32_t *p, int32_t frames)
     char *at = base;
     size_t beam = (size_t)p[BEAM], wide = beam * (1 + (size_t)p[HOMOPHONES]);
     s->capacity = (int32_t)(32 * beam + 1024);
-    s->mask = 1;
-    while (s->mask < 2 * s->capacity) s->mask = 2 * s->mask + 1;
+    s->most_mask = 255;
+    while (s->most_mask < 2 * s->capacity) s->most_mask = 2 * s->most_mask + 1;
     s->arena_capacity = (int32_t)(beam * ((size_t)p[HORIZON] + 4) + wide);
     size_t ranked = (size_t)s->capacity > wide ? (size_t)s->capacity : wide;
     s->memo = part(&at, sizeof(Memo) << MEMO_BITS);
@@ -597,7 +729,8 @@ static size_t lay_out(Search *s, char *base, const int32_t *p, int32_t frames)
     s->candidates = part(&at, (size_t)s->capacity * sizeof(Candidate));
     s->ranked = part(&at, ranked * sizeof(Ranked));
     s->committed = part(&at, ((size_t)p[HORIZON] + 4 + 2 * (size_t)frames) * sizeof(Committed));
-    s->slots = part(&at, ((size_t)s->mask + 1) * 4);
+    s->slots = part(&at, ((size_t)s->most_mask + 1) * 4);
+    s->scores = part(&at, (size_t)s->capacity * 4);
     s->totals = part(&at, wide * 4);
     s->heads = part(&at, beam * 4);
     s->links = part(&at, (size_t)s->arena_capacity * 4);
@@ -608,15 +741,14 @@ static size_t lay_out(Search *s, char *base, const int32_t *p, int32_t frames)
 
 static void take_tables(Search *s, const Py_buffer *t)
 {
-    s->phone = t[PHONE].buf;
-    s->first_child = t[FIRST_CHILD].buf;
-    s->first_word = t[FIRST_WORD].buf;
-    s->words = t[WORDS].buf;
-    s->look = t[LOOK].buf;
+    s->places = t[PLACES].buf;
+    s->steps = t[STEPS].buf;
+    s->finals = t[FINALS].buf;
+    s->guesses = t[GUESSES].buf;
     s->log_add = t[LOG_ADD].buf;
-    s->n_log_add = (int32_t)(t[LOG_ADD].len / 4);
+    s->n_log_add = (int32_t)(t[LOG_ADD].len / 2);
     s->shares = t[SHARES].buf;
-    s->n_shares = (int32_t)(t[SHARES].len / 4);
+    s->n_shares = (int32_t)(t[SHARES].len / 2);
     s->parameters = t[PARAMETERS].buf;
     s->p1 = t[P1].buf;
     s->b1 = t[B1].buf;
@@ -637,61 +769,183 @@ static void take_tables(Search *s, const Py_buffer *t)
     s->fail = t[FAIL].buf;
     s->paid = t[PAID].buf;
     s->owed = t[OWED].buf;
+    s->most_paid = 0;
+    for (Py_ssize_t state = 0; state < t[PAID].len / 4; state++)
+        if (s->paid[state] > s->most_paid) s->most_paid = s->paid[state];
 }
 
-/* Take in all frames; NULL, or what is wrong with the arguments. */
-static const char *run(Search *s, const Py_buffer *t, const Py_buffer *b, int32_t most)
+/* Begin at a state; NULL, or what is wrong with it. */
+static const char *take_hypotheses(Search *s, const Py_buffer *hypotheses)
 {
-    if (t[PARAMETERS].len != 4 * N_PARAMETERS) return "wrong number of parameters";
-    take_tables(s, t);
+    s->n = (int32_t)(hypotheses->len / (Py_ssize_t)sizeof(Hypothesis));
+    if (s->n < 1 || s->n > s->parameters[BEAM]) return "a state of another size than parameters allow";
+    memcpy(s->hypotheses, hypotheses->buf, (size_t)s->n * sizeof(Hypothesis));
+    return NULL;
+}
+
+static const char *take_arena(Search *s, const Py_buffer *arena)
+{
+    const int32_t *p = s->parameters;
+    s->n_arena = (int32_t)(arena->len / (Py_ssize_t)sizeof(Entry));
+    if (s->n_arena > p[BEAM] * (p[HORIZON] + 2)) return "a state of another size than parameters allow";
+    memcpy(s->arena, arena->buf, (size_t)s->n_arena * sizeof(Entry));
+    return NULL;
+}
+
+typedef struct {
+    Py_buffer frames, hypotheses, arena;
+    int frame, held; /* how many of the buffers are held */
+    int64_t score;
+    size_t bytes[3]; /* of hypotheses, arena and committed words in the results */
+} Job;
+
+typedef struct {
+    char *at;
+    size_t used, size;
+} Results;
+
+/* Keep bytes for when the interpreter lock is held again; whether there is memory. */
+static int keep(Results *r, const void *from, size_t bytes)
+{
+    if (r->used + bytes > r->size) {
+        size_t size = 2 * (r->used + bytes);
+        char *at = realloc(r->at, size);
+        if (at == NULL) return 0;
+        r->at = at;
+        r->size = size;
+    }
+    memcpy(r->at + r->used, from, bytes);
+    r->used += bytes;
+    return 1;
+}
+
+/* Take in all frames of a stream; NULL, or what is wrong with the arguments. */
+static const char *run(Search *s, Job *job, Results *results, int32_t most)
+{
     const int32_t *p = s->parameters;
     size_t row = 4 * (size_t)p[UNITS];
-    int32_t frames = (int32_t)((size_t)b[0].len / row);
-    if (p[UNITS] < 2 || p[UNITS] > MAX_UNITS || (size_t)b[0].len % row || frames > most)
-        return "frames of another shape than parameters say";
-    if ((size_t)b[3].len < lay_out(s, b[3].buf, p, most)) return "the scratch area is too small";
-    s->n = (int32_t)(b[1].len / (Py_ssize_t)sizeof(Hypothesis));
-    s->n_arena = (int32_t)(b[2].len / (Py_ssize_t)sizeof(Entry));
-    if (s->n < 1 || s->n > p[BEAM] || s->n_arena > p[BEAM] * (p[HORIZON] + 2))
-        return "a state of another size than parameters allow";
-    memcpy(s->hypotheses, b[1].buf, (size_t)b[1].len);
-    memcpy(s->arena, b[2].buf, (size_t)b[2].len);
-    for (int32_t t0 = 0; t0 < frames; t0++) take_frame(s, (const int32_t *)b[0].buf + (size_t)t0 * p[UNITS]);
-    return NULL;
+    int32_t frames = (int32_t)((size_t)job->frames.len / row);
+    if ((size_t)job->frames.len % row || frames > most) return "frames of another shape than parameters say";
+    const char *wrong = take_hypotheses(s, &job->hypotheses);
+    if (!wrong) wrong = take_arena(s, &job->arena);
+    if (wrong) return wrong;
+    s->n_committed = 0;
+    s->score = 0;
+    s->frame = job->frame;
+    for (int32_t t = 0; t < frames; t++) take_frame(s, (const int32_t *)job->frames.buf + t * p[UNITS]);
+    job->score = s->score;
+    job->bytes[0] = (size_t)s->n * sizeof(Hypothesis);
+    job->bytes[1] = (size_t)s->n_arena * sizeof(Entry);
+    job->bytes[2] = (size_t)s->n_committed * sizeof(Committed);
+    if (keep(results, s->hypotheses, job->bytes[0]) && keep(results, s->arena, job->bytes[1])
+        && keep(results, s->committed, job->bytes[2])) return NULL;
+    return "out of memory";
+}
+
+static void release(Py_buffer *held, int n)
+{
+    while (n) PyBuffer_Release(&held[--n]);
+}
+
+/* Hold all tables and lay out a search in the scratch area; whether that was possible. */
+static int open_search(Search *s, PyObject *tables, Py_buffer *t, const Py_buffer *scratch, int most)
+{
+    int n = 0;
+    const char *wrong = NULL;
+    memset(s, 0, sizeof *s);
+    if (PyTuple_Size(tables) != TABLES) {
+        PyErr_SetString(PyExc_ValueError, "wrong number of tables");
+        return 0;
+    }
+    for (; n < TABLES; n++)
+        if (PyObject_GetBuffer(PyTuple_GetItem(tables, n), &t[n], PyBUF_SIMPLE) < 0) goto failed;
+    if (t[PARAMETERS].len != 4 * N_PARAMETERS) wrong = "wrong number of parameters";
+    else take_tables(s, t);
+    if (!wrong && (s->parameters[UNITS] < 2 || s->parameters[UNITS] > MAX_UNITS)) wrong = "units of another number than can be";
+    if (!wrong && (size_t)scratch->len < lay_out(s, scratch->buf, s->parameters, most)) wrong = "the scratch area is too small";
+    if (!wrong) return 1;
+    PyErr_SetString(PyExc_ValueError, wrong);
+failed:
+    release(t, n);
+    return 0;
+}
+
+static PyObject *results_of(const Job *jobs, Py_ssize_t n, const char *at)
+{
+    PyObject *list = PyList_New(n);
+    for (Py_ssize_t i = 0; list && i < n; i++) {
+        const size_t *bytes = jobs[i].bytes;
+        PyObject *one = Py_BuildValue(
+            "Ly#y#y#", (long long)jobs[i].score, at, (Py_ssize_t)bytes[0], at + bytes[0], (Py_ssize_t)bytes[1],
+            at + bytes[0] + bytes[1], (Py_ssize_t)bytes[2]);
+        at += bytes[0] + bytes[1] + bytes[2];
+        if (one == NULL || PyList_SetItem(list, i, one) < 0) Py_CLEAR(list);
+    }
+    return list;
 }
 
 static PyObject *advance(PyObject *self, PyObject *args)
 {
     (void)self;
-    PyObject *tables, *result = NULL;
-    Py_buffer t[TABLES], b[4]; /* b: frames, hypotheses, arena, scratch */
+    PyObject *tables, *streams, *result = NULL;
+    Py_buffer t[TABLES], scratch;
     Search search;
+    Results results = {NULL, 0, 0};
     const char *wrong = NULL;
-    int n_tables = 0, frame, most;
-    if (!PyArg_ParseTuple(args, "O!iiy*y*y*w*", &PyTuple_Type, &tables, &most, &frame, &b[0], &b[1], &b[2], &b[3]))
-        return NULL;
-    if (PyTuple_Size(tables) != TABLES) {
-        PyErr_SetString(PyExc_ValueError, "wrong number of tables");
-        goto done;
+    int most;
+    if (!PyArg_ParseTuple(args, "O!iO!w*", &PyTuple_Type, &tables, &most, &PyList_Type, &streams, &scratch)) return NULL;
+    Py_ssize_t n = PyList_Size(streams);
+    Job *jobs = PyMem_Calloc((size_t)n + 1, sizeof(Job));
+    if (jobs == NULL) {
+        PyBuffer_Release(&scratch);
+        return PyErr_NoMemory();
     }
-    for (; n_tables < TABLES; n_tables++)
-        if (PyObject_GetBuffer(PyTuple_GetItem(tables, n_tables), &t[n_tables], PyBUF_SIMPLE) < 0) goto done;
-    memset(&search, 0, sizeof search);
-    search.frame = frame;
+    if (!open_search(&search, tables, t, &scratch, most)) goto closed;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        Job *job = jobs + i;
+        PyObject *stream = PyList_GetItem(streams, i);
+        if (!PyArg_ParseTuple(stream, "iy*y*y*", &job->frame, &job->frames, &job->hypotheses, &job->arena)) goto done;
+        job->held = 1;
+    }
     Py_BEGIN_ALLOW_THREADS
-    wrong = run(&search, t, b, most);
+    for (Py_ssize_t i = 0; i < n && !wrong; i++) wrong = run(&search, jobs + i, &results, most);
     Py_END_ALLOW_THREADS
-    if (wrong)
-        PyErr_SetString(PyExc_ValueError, wrong);
-    else
-        result = Py_BuildValue(
-            "Ly#y#y#", (long long)search.score, (char *)search.hypotheses,
-            (Py_ssize_t)search.n * (Py_ssize_t)sizeof(Hypothesis), (char *)search.arena,
-            (Py_ssize_t)search.n_arena * (Py_ssize_t)sizeof(Entry), (char *)search.committed,
-            (Py_ssize_t)search.n_committed * (Py_ssize_t)sizeof(Committed));
+    if (wrong) PyErr_SetString(PyExc_ValueError, wrong);
+    else result = results_of(jobs, n, results.at);
 done:
-    while (n_tables) PyBuffer_Release(&t[--n_tables]);
-    for (int i = 0; i < 4; i++) PyBuffer_Release(&b[i]);
+    release(t, TABLES);
+closed:
+    for (Py_ssize_t i = 0; i < n && jobs[i].held; i++) {
+        PyBuffer_Release(&jobs[i].frames);
+        PyBuffer_Release(&jobs[i].hypotheses);
+        PyBuffer_Release(&jobs[i].arena);
+    }
+    free(results.at);
+    PyMem_Free(jobs);
+    PyBuffer_Release(&scratch);
+    return result;
+}
+
+static PyObject *foremost(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *tables, *result = NULL;
+    Py_buffer t[TABLES], scratch, hypotheses;
+    Search search;
+    int most;
+    if (!PyArg_ParseTuple(args, "O!iy*w*", &PyTuple_Type, &tables, &most, &hypotheses, &scratch)) return NULL;
+    if (open_search(&search, tables, t, &scratch, most)) {
+        const char *wrong = take_hypotheses(&search, &hypotheses);
+        if (wrong) {
+            PyErr_SetString(PyExc_ValueError, wrong);
+        } else {
+            Foremost found = foremost_of(&search);
+            result = Py_BuildValue("iiii", found.hypothesis, found.word, found.score, found.word_lm);
+        }
+        release(t, TABLES);
+    }
+    PyBuffer_Release(&hypotheses);
+    PyBuffer_Release(&scratch);
     return result;
 }
 
@@ -713,7 +967,9 @@ static PyObject *scratch_bytes(PyObject *self, PyObject *args)
 
 static PyMethodDef methods[] = {
     {"advance", advance, METH_VARARGS,
-     "advance(tables, most, frame, frames, hypotheses, arena, scratch) -> (score, hypotheses, arena, committed)"},
+     "advance(tables, most, [(frame, frames, hypotheses, arena), …], scratch) -> [(score, hypotheses, arena, committed), …]"},
+    {"foremost", foremost, METH_VARARGS,
+     "foremost(tables, most, hypotheses, scratch) -> (hypothesis, word, score, word_lm)"},
     {"scratch_bytes", scratch_bytes, METH_VARARGS, "scratch_bytes(parameters, most) -> size"},
     {NULL, NULL, 0, NULL}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernel", NULL, 0, methods, NULL, NULL, NULL, NULL};

@@ -25,8 +25,10 @@ from asr.decoding.kernel import (
     ENTRY,
     HYPOTHESIS,
     MOST_FRAMES,
+    Advanced,
     Engine,
     PythonEngine,
+    Waiting,
     engine,
     pack,
     unpack_arena,
@@ -35,6 +37,7 @@ from asr.decoding.kernel import (
 from asr.decoding.lexicon import look_ahead
 from asr.decoding.reference import (
     FLOOR,
+    NO_WORD,
     ONE,
     ROOT,
     SCALE,
@@ -147,9 +150,9 @@ class BeamDecoder:
             units=units,
             lm_bits=(lm.words + lm.bigrams).bit_length(),
             reward=0,
+            certainty=round(settings.certainty * ONE),
         )
         self._language = language
-        self._make_engine = make_engine
         self.ahead = look_ahead(lexicon, lm.unigram_prob)
         tables = Tables(
             parameters,
@@ -158,12 +161,13 @@ class BeamDecoder:
             lexicon.first_word,
             lexicon.words,
             (self.ahead.score.astype(np.int64) * parameters.lm_weight >> 10).astype(np.int32),
+            self.ahead.word,
             log_add_table(),
             share_table(),
             lm,
             automaton([], {}, 0),
         )
-        self._use(tables)
+        self._use(tables, make_engine(tables))
         self._offset = frame_offset(settings, units)
         start = Hypothesis(ROOT, lm.start, 0, FLOOR, -1, 0, 0, 0)
         self._start = BeamState(0, 0, 0, pack(HYPOTHESIS, [start]), b"")
@@ -208,7 +212,8 @@ class BeamDecoder:
             look[path] = np.maximum(look[path], score)
         made = copy.copy(self)
         parameters = tables.parameters._replace(reward=whole)
-        made._use(tables._replace(parameters=parameters, look=look, boost=boost))  # noqa: SLF001
+        tables = tables._replace(parameters=parameters, look=look, boost=boost)
+        made._use(tables, self.engine.expecting(tables))  # noqa: SLF001  # its own kind
         return made
 
     def knows(self, phrase: str) -> bool:
@@ -266,10 +271,10 @@ class BeamDecoder:
         ]
         return state._replace(score=state.score + top, hypotheses=pack(HYPOTHESIS, relative))
 
-    def _use(self, tables: Tables) -> None:
+    def _use(self, tables: Tables, engine: Engine) -> None:
         self.tables = tables
         self._parameters = tables.parameters
-        self.engine = self._make_engine(tables)
+        self.engine = engine
         self._python = PythonEngine(tables)  # for what is asked seldom
 
     def start(self) -> BeamState:
@@ -280,37 +285,72 @@ class BeamDecoder:
         self, state: BeamState, log_probs: NDArray[np.float32]
     ) -> tuple[BeamState, tuple[DecodedWord, ...]]:
         """Take in frames [T, V], T ≥ 0; return the new state and the words committed by them."""
+        return self.advance_many([state], [log_probs])[0]
+
+    def advance_many(
+        self, states: Sequence[BeamState], log_probs: Sequence[NDArray[np.float32]]
+    ) -> list[tuple[BeamState, tuple[DecodedWord, ...]]]:
+        """As `advance`, for many streams in one go: each gets what it would get alone."""
+        if not states:
+            return []
+        longest = max(map(len, log_probs))
+        if longest > MOST_FRAMES:
+            half = longest // 2
+            begun = self.advance_many(states, [rows[:half] for rows in log_probs])
+            states = [state for state, _ in begun]
+            ended = self.advance_many(states, [rows[half:] for rows in log_probs])
+            return [
+                (state, (*before, *said))
+                for (_, before), (state, said) in zip(begun, ended, strict=True)
+            ]
+        advanced = self.engine.advance(
+            [
+                Waiting(state.frame, rows, state.hypotheses, state.arena)
+                for state, rows in zip(states, self._scores(log_probs), strict=True)
+            ]
+        )
+        return [
+            self._after(state, len(rows), after)
+            for state, rows, after in zip(states, log_probs, advanced, strict=True)
+        ]
+
+    def _scores(self, log_probs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.int32]]:
+        """Log-probabilities as whole numbers."""
+        rows = log_probs[0] if len(log_probs) == 1 else np.concatenate(log_probs)
         # fmax and fmin give the other number for what is not a number.
-        bounded = np.fmin(np.fmax(log_probs, -LOWEST), LOWEST)
+        bounded = np.fmin(np.fmax(rows, -LOWEST), LOWEST)
         scores = np.rint(bounded * SCALE).astype(np.int32) + self._offset
-        frame, score, end, hypotheses, arena = state
+        parts, begin = [], 0
+        for rows in log_probs:
+            parts.append(scores[begin : begin + len(rows)])
+            begin += len(rows)
+        return parts
+
+    def _after(
+        self, state: BeamState, frames: int, advanced: Advanced
+    ) -> tuple[BeamState, tuple[DecodedWord, ...]]:
+        """The state after some frames, and the words committed in them."""
+        score, hypotheses, arena, committed = advanced
         said: list[DecodedWord] = []
-        for first in range(0, len(scores), MOST_FRAMES):
-            part = scores[first : first + MOST_FRAMES]
-            more, hypotheses, arena, committed = self.engine.advance(frame, part, hypotheses, arena)
-            frame += len(part)
-            score += more
-            for word in committed:
-                said.append(self._word(word, end, word.share))
-                end = said[-1].end
-        return BeamState(frame, score, end, hypotheses, arena), tuple(said)
+        end = state.end
+        for word in committed:
+            said.append(self._word(word, end, word.share))
+            end = said[-1].end
+        after = BeamState(state.frame + frames, state.score + score, end, hypotheses, arena)
+        return after, tuple(said)
 
     def tentative(self, state: BeamState) -> tuple[DecodedWord, ...]:
-        """The uncommitted words of the best hypothesis, and its open word if that is likely.
+        """The uncommitted words of the likeliest reading, its open word included.
 
-        The open word is shown when it is complete, or when one word has at least 0.8 of the
-        probability of all that begin like it.
+        A word is shown while it is being spoken: as what its sounds so far are likeliest to be.
         """
-        best = Hypothesis._make(HYPOTHESIS.unpack_from(state.hypotheses))
-        entries = history(_Arena(state.arena), best.history)
-        if best.node != ROOT:
-            search = self._python.search(0, b"", b"")
-            complete = list(search.words_at(best.node))
-            word = max(complete, key=lambda w: search.leave(best, w)[2], default=-1)
-            if word < 0 and self.ahead.sure[best.node]:
-                word = int(self.ahead.word[best.node])
-            if word >= 0:
-                entries.append(Entry(word, best.start, best.end, -1, min(0, -best.mark), 0))
+        foremost = self.engine.foremost(state.hypotheses)
+        place = foremost.hypothesis * HYPOTHESIS.size
+        h = Hypothesis._make(HYPOTHESIS.unpack_from(state.hypotheses, place))
+        entries = history(_Arena(state.arena), h.history)
+        if foremost.word != NO_WORD:
+            cost = foremost.score - h.mark
+            entries.append(Entry(foremost.word, h.start, h.end, -1, cost, foremost.word_lm))
         return self._line(entries, state.end, [ONE] * len(entries))
 
     def finish(self, state: BeamState) -> tuple[DecodedWord, ...]:

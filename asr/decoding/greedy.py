@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from asr.decoding import BLANK, WORD_BEGIN, DecodedWord
+from asr.decoding import BLANK, WORD_BEGIN, DecodedWord, Decoder
 from asr.errors import StateError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class GreedyState(NamedTuple):
 _KINDS = {name: type(value) for name, value in GreedyState()._asdict().items()}
 
 
-class GreedyDecoder:
+class GreedyDecoder(Decoder):
     """Greedy decoding of one head; see `asr.decoding.Decoder`.
 
     Attributes:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from asr.decoding.reference import Committed, Entry, Hypothesis, Search
+from asr.decoding.reference import Committed, Entry, Foremost, Hypothesis, Search
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -33,6 +33,22 @@ try:
 except ImportError:
     _kernel = None
 native: Any = _kernel  # the compiled module, or None
+
+
+class Waiting(NamedTuple):
+    """A state and what comes next.
+
+    Attributes:
+        frame: frames taken in before.
+        frames: int32 [T, V], 0 ≤ T ≤ 64, scores in 1/1024 nat.
+        hypotheses: packed as `HYPOTHESIS`.
+        arena: packed as `ENTRY`.
+    """
+
+    frame: int
+    frames: NDArray[np.int32]
+    hypotheses: bytes
+    arena: bytes
 
 
 class Advanced(NamedTuple):
@@ -54,10 +70,16 @@ class Advanced(NamedTuple):
 class Engine(Protocol):
     """Takes frames in. Safe to be used from several threads at once."""
 
-    def advance(
-        self, frame: int, frames: NDArray[np.int32], hypotheses: bytes, arena: bytes
-    ) -> Advanced:
-        """Take in frames [T, V], 0 ≤ T ≤ 64, of scores in 1/1024 nat; `frame` came before."""
+    def advance(self, streams: Sequence[Waiting]) -> list[Advanced]:
+        """Take in the frames of each stream; what becomes of one depends on no other."""
+        ...
+
+    def foremost(self, hypotheses: bytes) -> Foremost:
+        """The likeliest reading; see `Search.foremost`."""
+        ...
+
+    def expecting(self, tables: Tables) -> Engine:
+        """An engine for tables that differ in `parameters`, `look` and `boost` only."""
         ...
 
 
@@ -100,10 +122,13 @@ class PythonEngine:
             self._tables, self._memo, frame, unpack_hypotheses(hypotheses), unpack_arena(arena)
         )
 
-    def advance(
+    def advance(self, streams: Sequence[Waiting]) -> list[Advanced]:
+        """See `Engine.advance`."""
+        return [self._advance(*stream) for stream in streams]
+
+    def _advance(
         self, frame: int, frames: NDArray[np.int32], hypotheses: bytes, arena: bytes
     ) -> Advanced:
-        """See `Engine.advance`."""
         search = self.search(frame, hypotheses, arena)
         for row in frames.tolist():
             search.take_frame(row)
@@ -114,45 +139,86 @@ class PythonEngine:
             tuple(search.committed),
         )
 
+    def foremost(self, hypotheses: bytes) -> Foremost:
+        """See `Engine.foremost`."""
+        return self.search(0, hypotheses, b"").foremost()
+
+    def expecting(self, tables: Tables) -> Engine:
+        """See `Engine.expecting`."""
+        return PythonEngine(tables)
+
 
 class CompiledEngine:
-    """The search of `_kernel.c`."""
+    """The search of `_kernel.c`.
 
-    def __init__(self, tables: Tables) -> None:
-        lm = tables.lm
-        books = np.stack([lm.bigram_prob_book, lm.bigram_back_off_book, lm.trigram_prob_book])
+    The tree is laid out anew for it, since it waits for memory more than it calculates: what is
+    needed of a node at a time lies together.
+    """
+
+    def __init__(self, tables: Tables, like: CompiledEngine | None = None) -> None:
+        """Lay out the tables; `like` has those that phrases do not change."""
+        fixed = like._fixed if like else _fixed_tables(tables)  # noqa: SLF001  # its own kind
+        self._fixed: tuple[NDArray[Any], ...] = fixed
+        places, finals, *rest = fixed
+        boost = tables.boost
         parameters = np.array(tables.parameters, np.int32)
+        steps = np.asarray(tables.look, np.int32) << 8 | np.asarray(tables.phone, np.int32)
         self._tables = (
-            np.ascontiguousarray(tables.phone, np.uint8),
-            *(np.ascontiguousarray(t, np.uint32) for t in tables[2:5]),
-            *(np.ascontiguousarray(t, np.int32) for t in tables[5:8]),
+            places,
+            steps,
+            finals,
             parameters,
-            *(np.ascontiguousarray(t, np.int32) for t in (lm.unigram_prob, lm.unigram_back_off)),
-            np.ascontiguousarray(lm.first_bigram, np.uint32),
-            *map(np.ascontiguousarray, (lm.bigram_word, lm.bigram_prob, lm.bigram_back_off)),
-            np.ascontiguousarray(lm.first_trigram, np.uint32),
-            *map(np.ascontiguousarray, (lm.trigram_word, lm.trigram_prob)),
-            np.ascontiguousarray(books, np.int32),
-            *(getattr(tables.boost, name) for name in type(tables.boost).__slots__),
+            *rest,
+            *(getattr(boost, name) for name in type(boost).__slots__),
         )
         self._scratch_bytes = native.scratch_bytes(parameters, MOST_FRAMES)
         self._scratches: list[bytearray] = []  # one for each thread that ever was in the kernel
 
-    def advance(
-        self, frame: int, frames: NDArray[np.int32], hypotheses: bytes, arena: bytes
-    ) -> Advanced:
-        """See `Engine.advance`."""
-        try:
-            scratch = self._scratches.pop()
-        except IndexError:
-            scratch = bytearray(self._scratch_bytes)
-        frames = np.ascontiguousarray(frames, np.int32)
-        score, after, history, committed = native.advance(
-            self._tables, MOST_FRAMES, frame, frames, hypotheses, arena, scratch
-        )
+    def advance(self, streams: Sequence[Waiting]) -> list[Advanced]:
+        """See `Engine.advance`. The interpreter lock is released once for all of them."""
+        scratch = self._scratch()
+        found = native.advance(self._tables, MOST_FRAMES, list(streams), scratch)
         self._scratches.append(scratch)
-        words = tuple(map(Committed._make, _COMMITTED.iter_unpack(committed)))
-        return Advanced(score, after, history, words)
+        return [
+            Advanced(score, after, arena, tuple(map(Committed._make, _COMMITTED.iter_unpack(said))))
+            for score, after, arena, said in found
+        ]
+
+    def foremost(self, hypotheses: bytes) -> Foremost:
+        """See `Engine.foremost`."""
+        scratch = self._scratch()
+        found = native.foremost(self._tables, MOST_FRAMES, hypotheses, scratch)
+        self._scratches.append(scratch)
+        return Foremost._make(found)
+
+    def expecting(self, tables: Tables) -> Engine:
+        """See `Engine.expecting`."""
+        return CompiledEngine(tables, self)
+
+    def _scratch(self) -> bytearray:
+        try:
+            return self._scratches.pop()
+        except IndexError:
+            return bytearray(self._scratch_bytes)
+
+
+def _fixed_tables(tables: Tables) -> tuple[NDArray[Any], ...]:
+    """The tables of the kernel that phrases do not change, in its order."""
+    lm, weight = tables.lm, tables.parameters.lm_weight
+    highest = (lm.highest.astype(np.int64) * weight >> 10)[tables.words]
+    books = np.stack([lm.bigram_prob_book, lm.bigram_back_off_book, lm.trigram_prob_book])
+    return (
+        np.stack([tables.first_child, tables.first_word], 1).astype(np.uint32),
+        np.stack([tables.words, highest], 1).astype(np.int32),
+        np.ascontiguousarray(tables.guess, np.int32),
+        *(np.ascontiguousarray(t, np.uint16) for t in (tables.log_add, tables.shares)),
+        *(np.ascontiguousarray(t, np.int32) for t in (lm.unigram_prob, lm.unigram_back_off)),
+        np.ascontiguousarray(lm.first_bigram, np.uint32),
+        *map(np.ascontiguousarray, (lm.bigram_word, lm.bigram_prob, lm.bigram_back_off)),
+        np.ascontiguousarray(lm.first_trigram, np.uint32),
+        *map(np.ascontiguousarray, (lm.trigram_word, lm.trigram_prob)),
+        np.ascontiguousarray(books, np.int32),
+    )
 
 
 def pack(layout: struct.Struct, rows: Iterable[tuple[Any, ...]]) -> bytes:

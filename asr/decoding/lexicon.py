@@ -36,7 +36,6 @@ HEADER = struct.Struct("<8s6I")
 ALIGNMENT = 64
 MAX_UNITS = 256
 MAX_HOMOPHONES = 64  # words at one node: bounds the work of a frame
-SURE = 0.8  # share of a prefix's probability from which on its best word may be shown
 
 Numbers = NDArray[np.uint32]
 Scores = NDArray[np.int32]
@@ -98,12 +97,10 @@ class LookAhead:
     Attributes:
         score: best unigram score of a word at or below the node, int32 [N]; 0 for the root.
         word: that word, int32 [N].
-        sure: whether it has at least 0.8 of the probability of all words at or below, bool [N].
     """
 
     score: Scores
     word: Scores
-    sure: NDArray[np.bool_]
 
 
 def check(lines: Sequence[str]) -> int:
@@ -243,16 +240,12 @@ def look_ahead(lexicon: Lexicon, unigrams: Scores) -> LookAhead:
     # Score and word in one number, so that the larger is the better word, or the lower-numbered.
     best = np.full(N, np.iinfo(np.int64).min)
     np.maximum.at(best, home, (scores << 24) + (0xFFFFFF - lexicon.words.astype(np.int64)))
-    mass = np.zeros(N)
-    np.add.at(mass, home, np.exp(scores / 1024))
     for first, end in reversed(_levels(lexicon)[1:]):
         above = parent[first - 1 : end - 1]  # the root has no parent
         np.maximum.at(best, above, best[first:end])
-        np.add.at(mass, above, mass[first:end])
     score = best >> 24
-    sure = np.exp(score / 1024) >= SURE * mass
     score[0] = 0
-    return LookAhead(score.astype(np.int32), (0xFFFFFF - (best & 0xFFFFFF)).astype(np.int32), sure)
+    return LookAhead(score.astype(np.int32), (0xFFFFFF - (best & 0xFFFFFF)).astype(np.int32))
 
 
 def _levels(lexicon: Lexicon) -> list[tuple[int, int]]:

@@ -17,6 +17,7 @@ uint32 order, W, n2, n3, scale, 0; uint64 offsets of the sections below and the 
 from __future__ import annotations
 
 import struct
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +37,8 @@ CODES = 256
 MAX_ORDER = 3
 UNKNOWN, START, END = 0, 1, 2
 SECTIONS = 10
+NOWHERE = -(1 << 29)  # below every score
+ROWS = 1 << 17
 
 
 class NGram:
@@ -101,6 +104,29 @@ class NGram:
             reason = getattr(error, "strerror", None) or "it is empty"
             raise BundleError(f"{path}: the language model cannot be read ({reason})") from error
         return cls(data, str(path))
+
+    @cached_property
+    def highest(self) -> NDArray[np.int32]:
+        """For each word, a score that it does not exceed behind any state, int32 [W]."""
+        pair = self._best(self.bigram_word, self.bigram_prob, self.bigram_prob_book)
+        three = self._best(self.trigram_word, self.trigram_prob, self.trigram_prob_book)
+        back_off = int(self.unigram_back_off.max(initial=0))
+        two = np.maximum(pair, self.unigram_prob + max(0, back_off))
+        highest: NDArray[np.int32] = np.maximum(
+            three, two + max(0, int(self.bigram_back_off_book.max()))
+        )
+        return highest
+
+    def _best(
+        self, words: NDArray[np.uint8], codes: NDArray[np.uint8], book: NDArray[np.int32]
+    ) -> NDArray[np.int32]:
+        """The best score that each word has among n-grams; far below all where it ends none."""
+        best = np.full(self.words, NOWHERE, np.int32)
+        for first in range(0, len(words), ROWS):  # little memory at a time
+            low, middle, high = words[first : first + ROWS].astype(np.int32).T
+            scores = book[codes[first : first + ROWS]]
+            np.maximum.at(best, low | middle << 8 | high << 16, scores)
+        return best
 
     def score(self, state: int, word: int) -> tuple[int, int]:
         """The score of a word after a state, and the state behind it.

@@ -17,8 +17,9 @@ A **frame** is taken in like this:
 3. the best within beam and threshold survive (equal scores: lower node, then lower state);
 4. a hypothesis that has had no sound for `gap` frames ends its word; if no word is complete at its
    node, it is dropped;
-5. words on which all hypotheses agree are committed; so are words of the best one that ended
-   `horizon` frames ago, or `gap` frames if it pauses, and hypotheses that disagree are dropped.
+5. words on which hypotheses with `certainty` of all probability agree are committed; so are words
+   of the best one that ended `horizon` frames ago, or `gap` frames if it pauses; hypotheses that
+   disagree are dropped.
 
 Everything is whole numbers of 1/1024 nat, added in a fixed order, so that C and Python agree to the
 bit, and so do all machines. Scores are relative to the best hypothesis; nothing grows with time but
@@ -47,6 +48,7 @@ FLOOR = -(1 << 29)  # of every score: what cannot be
 ROOT = 0
 NO_WORD = -1
 ONE = 1 << 15  # a share of everything
+MARGIN = 6 * SCALE  # behind the best hypothesis, within which another may be shown
 MEMO_SIZE = 1 << 16  # scores of the language model that are remembered
 
 
@@ -65,6 +67,7 @@ class Parameters(NamedTuple):
         lm_bits: of a hypothesis' state of the language model; the bits above are the state of the
             phrases' automaton.
         reward: for every word of an expected phrase, in 1/1024 nat; 0 without phrases.
+        certainty: share of the probability, of 32768, that commits the word it agrees on.
     """
 
     beam: int
@@ -77,6 +80,7 @@ class Parameters(NamedTuple):
     units: int
     lm_bits: int
     reward: int
+    certainty: int
 
 
 class Hypothesis(NamedTuple):
@@ -135,11 +139,28 @@ class Committed(NamedTuple):
     share: int
 
 
+class Foremost(NamedTuple):
+    """The likeliest reading of what has been said so far, its open word included.
+
+    Attributes:
+        hypothesis: its index.
+        word: what its open word is, complete or not; -1 at the root.
+        score: of the hypothesis if it ended that word now.
+        word_lm: the weighted score of the language model in that.
+    """
+
+    hypothesis: int
+    word: int
+    score: int
+    word_lm: int
+
+
 class Tables(NamedTuple):
     """What is searched: sequences of whole numbers, indexed as `Lexicon` and `LookAhead` say.
 
-    `look` is weighted. `log_add[d]` is what the larger of two scores gains from one that is d
-    below; `shares[d]` is exp(-d / 1024) of 32768; both are 0 beyond their ends.
+    `look` is weighted; `guess` is the likeliest word at or below each node. `log_add[d]` is what
+    the larger of two scores gains from one that is d below; `shares[d]` is exp(-d / 1024) of 32768;
+    both are 0 beyond their ends.
     """
 
     parameters: Parameters
@@ -148,6 +169,7 @@ class Tables(NamedTuple):
     first_word: Numbers
     words: Numbers
     look: Numbers
+    guess: Numbers
     log_add: Numbers
     shares: Numbers
     lm: NGram
@@ -251,6 +273,34 @@ class Search:
         self._compact()
         self._normalise(max(x))
         self.frame += 1
+
+    def foremost(self) -> Foremost:
+        """The likeliest reading of what has been said so far.
+
+        The search has paid for an open word what the likeliest one of any context costs; here every
+        word is weighed in its own context, so that it is shown before the next one begins.
+        """
+        found = Foremost(0, NO_WORD, -(1 << 31), 0)
+        top = self.total(self.hypotheses[0])
+        for n, h in enumerate(self.hypotheses):
+            total = self.total(h)
+            if total < top - MARGIN:
+                break
+            readings = [Foremost(n, NO_WORD, total, 0)] if h.node == ROOT else []
+            for word in self._open_words(h.node):
+                word_lm, _, gain = self.leave(h, word)
+                readings.append(Foremost(n, word, max(FLOOR, total + gain), word_lm))
+            for reading in readings:
+                if reading.score > found.score:
+                    found = reading
+        return found
+
+    def _open_words(self, node: int) -> list[int]:
+        """What the open word may be: the words complete at a node, and the likeliest below."""
+        if node == ROOT:
+            return []
+        words, guess = list(self.words_at(node)), int(self._t.guess[node])
+        return words if guess in words else [*words, guess]
 
     def leave(self, h: Hypothesis, word: int) -> tuple[int, int, int]:
         """What it costs a hypothesis to end a word at its node.
@@ -408,10 +458,11 @@ class Search:
                 break
             lead = self.arena[leads[0]]
             same = [n >= 0 and self.arena[n].word == lead.word for n in leads]
-            if not all(same) and lead.end > now - horizon:
-                break
             agreed, everything = self._masses(same)
-            share = (agreed << 15) // everything if everything else ONE
+            certain = all(same) or agreed << 15 >= everything * self._p.certainty
+            if not certain and lead.end > now - horizon:
+                break
+            share = (agreed << 15) // everything
             self.committed.append(
                 Committed(lead.word, lead.start, lead.end, lead.cost, lead.lm, share)
             )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from asr.errors import ConfigError
 
 MAX_BEAM = 10_000
 EVIDENCE = 6  # numbers that tell how surely a word was said
+LATER = {"certainty"}  # settings that the first bundles did not have
 LOWEST = 64.0  # a log-probability further from 0 is taken to be so far, in nats
 
 
@@ -27,6 +29,7 @@ class BeamSettings:
         priors: log prior of each unit [V]; may be empty where `prior_weight` is 0.
         gap: frames of 40 ms without a sound that end a word.
         horizon: frames after which a word is committed whatever the other hypotheses say.
+        certainty: share of the hypotheses' probability that commits the word it agrees on.
         calibration: what makes a probability of a word's evidence: one weight for each number of
             `asr.decoding.confidence.evidence`; empty for none.
     """
@@ -42,6 +45,7 @@ class BeamSettings:
     gap: int = 12
     horizon: int = 50
     calibration: tuple[float, ...] = ()
+    certainty: float = 1.0
 
     def __post_init__(self) -> None:
         _demand(isinstance(self.head, str), "head is not a name")
@@ -57,6 +61,7 @@ class BeamSettings:
             ("word_bonus", -100.0, 100.0),
             ("blank_bonus", -100.0, 100.0),
             ("prior_weight", 0.0, 16.0),
+            ("certainty", 0.5, 1.0),
         ):
             value = getattr(self, name)
             _demand(
@@ -73,6 +78,18 @@ class BeamSettings:
             f"calibration is not {EVIDENCE} numbers",
         )
         _demand(all(-LOWEST <= p <= 0 for p in self.priors), "priors has numbers beyond -64 … 0")
+
+    def table(self) -> dict[str, Any]:
+        """The settings as a bundle writes and signs them.
+
+        Those that came after the first bundles are left out where they are what they are by
+        default, so that these bundles stay what they were.
+        """
+        return {
+            setting.name: getattr(self, setting.name)
+            for setting in fields(self)
+            if setting.name not in LATER or getattr(self, setting.name) != setting.default
+        }
 
 
 def _demand(condition: bool, otherwise: str) -> None:  # noqa: FBT001  # an assertion for settings

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.decoding import kernel
-from asr.decoding.kernel import CompiledEngine, PythonEngine
+from asr.decoding.kernel import CompiledEngine, PythonEngine, Waiting
 from asr.decoding.settings import BeamSettings
 from tests.asr.small_language import frames, language
 
@@ -51,6 +51,7 @@ def searches(draw: st.DrawFn) -> tuple[BeamDecoder, BeamDecoder]:
         blank_bonus=draw(st.sampled_from([0.0, -0.5])),
         gap=gap,
         horizon=gap + draw(st.sampled_from([1, 6, 40])),
+        certainty=draw(st.sampled_from([0.6, 0.99, 1.0])),
     )
     return spoken.decoder(chosen, PythonEngine), spoken.decoder(chosen, CompiledEngine)
 
@@ -94,8 +95,24 @@ def test_the_kernel_gives_what_the_reference_gives_to_the_bit(
     cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=6)))
     state, said = decode(plain, rows, [])
     assert decode(compiled, rows, cuts) == (state, said)
+    assert compiled.engine.foremost(state.hypotheses) == plain.engine.foremost(state.hypotheses)
+    assert compiled.tentative(state) == plain.tentative(state)
     assert compiled.finish(state) == plain.finish(state)
     assert compiled.n_best(state, 5) == plain.n_best(state, 5)
+
+
+@settings(max_examples=30)
+@given(pair=searches(), data=st.data())
+def test_streams_searched_together_are_searched_as_if_alone(
+    pair: tuple[BeamDecoder, BeamDecoder], data: st.DataObject
+) -> None:
+    """A server's streams go through the kernel in one call, however long or short their parts."""
+    for decoder in pair:
+        rows = [data.draw(sounds(decoder.units)) for _ in range(data.draw(st.integers(0, 4)))]
+        states = [decode(decoder, some[: len(some) // 2], [])[0] for some in rows]
+        parts = [some[len(some) // 2 :] for some in rows]
+        expected = [decoder.advance(*one) for one in zip(states, parts, strict=True)]
+        assert decoder.advance_many(states, parts) == expected
 
 
 def test_threads_do_not_disturb_each_other() -> None:
@@ -153,9 +170,18 @@ def test_the_kernel_refuses_what_does_not_fit_together() -> None:
     decoder = language(3).decoder(BeamSettings(beam=4), CompiledEngine)
     engine, state = decoder.engine, decoder.start()
     rows = np.zeros((3, decoder.units), np.int32)
-    for wrong in (rows[:, 1:], np.zeros((65, rows.shape[1]), np.int32)):
+    for wrong in (rows.ravel()[1:], np.zeros((65, rows.shape[1]), np.int32)):
         with pytest.raises(ValueError, match="shape"):
-            engine.advance(0, wrong, state.hypotheses, state.arena)
+            engine.advance([Waiting(0, wrong, state.hypotheses, state.arena)])
     for hypotheses in (b"", state.hypotheses * 5):
         with pytest.raises(ValueError, match="size"):
-            engine.advance(0, rows, hypotheses, state.arena)
+            engine.advance([Waiting(0, rows, hypotheses, state.arena)])
+        with pytest.raises(ValueError, match="size"):
+            engine.foremost(hypotheses)
+    with pytest.raises(ValueError, match="size"):
+        engine.advance([Waiting(0, rows, state.hypotheses, bytes(24 * 1000))])
+    # One that fits does not help one that does not.
+    good = Waiting(0, rows, state.hypotheses, state.arena)
+    with pytest.raises(ValueError, match="shape"):
+        engine.advance([good, good._replace(frames=np.zeros((65, rows.shape[1]), np.int32))])
+    assert engine.advance([]) == []

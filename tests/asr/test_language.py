@@ -54,6 +54,14 @@ def test_a_bundle_with_a_language_is_searched(tmp_path: Path) -> None:
     assert said <= set(spoken().words)
 
 
+def test_a_later_setting_stands_in_a_bundle_only_where_it_is_set(tmp_path: Path) -> None:
+    """Bundles from before it keep their id, which covers the settings."""
+    write(tmp_path)
+    assert "certainty" not in (tmp_path / "model.toml").read_text()
+    write(tmp_path, replace(SETTINGS, certainty=0.75))
+    assert bundle.read(tmp_path).description.decoding == replace(SETTINGS, certainty=0.75)
+
+
 def test_a_bundle_with_a_language_can_be_spelled(tmp_path: Path) -> None:
     """Names that no language model knows; then states belong to another recogniser."""
     whole = write(tmp_path)

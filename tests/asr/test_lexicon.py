@@ -80,9 +80,6 @@ def test_looking_ahead_sees_the_best_word_below(spoken: SmallLanguage) -> None:
         best = min(words, key=lambda word: (-scores[word], word))
         assert node == 0 or ahead.score[node] == scores[best]
         assert ahead.word[node] == best
-        share = np.exp(scores[best] / 1024) / np.exp(scores[words] / 1024).sum()
-        # A word with two pronunciations counts twice, as it does in the tree.
-        assert ahead.sure[node] == (share >= 0.8)
 
 
 @given(spoken=languages)

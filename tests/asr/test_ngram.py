@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from asr.decoding.ngram import ALIGNMENT, CODES, HEADER_BYTES, MAGIC, SCALE, NGram
 from asr.errors import BundleError
+from tests.asr.small_language import language
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,3 +144,17 @@ def test_an_absent_file_is_named(tmp_path: Path) -> None:
     """With the reason."""
     with pytest.raises(BundleError, match=r"gone\.ngram.*No such file"):
         NGram.open(tmp_path / "gone.ngram")
+
+
+@given(seed=st.integers(0, 10**6), order=st.integers(1, 3))
+def test_no_word_scores_higher_than_its_highest(seed: int, order: int) -> None:
+    """The search passes over words by that bound; one too low would lose what should have won."""
+    lm = language(seed, order=order).lm
+    for word in range(lm.words):
+        scores = [lm.score(state, word)[0] for state in range(lm.words + lm.bigrams)]
+        assert max(scores) <= lm.highest[word]
+
+
+def test_a_word_that_ends_no_ngram_has_its_own_score_as_the_highest(model: NGram) -> None:
+    """Most words are such, and are passed over most often."""
+    assert model.highest[0] == -9000
