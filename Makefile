@@ -8,11 +8,17 @@ PIP := $(BIN)/pip --disable-pip-version-check install --quiet -c constraints.txt
 #     make test TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
+# What `make recipe` trains, on how many GPUs, what it passes on (such as --set …), and what it reports on
+RECIPE ?= librispeech-100h
+GPUS ?= 1
+TRAIN ?=
+SPLITS ?= dev-clean test-clean test-other
+
 # What `make bench` passes on, such as a manifest to measure on, or --record; see python -m benchmarks --help
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench tables setup clean
+.PHONY: help demo test lint bench tables recipe setup clean
 .DELETE_ON_ERROR:
 
 help:  ## list these commands
@@ -40,6 +46,14 @@ bench: .venv/.everything  ## measure every figure of the README, one after the o
 
 tables: .venv/.everything  ## write the tables of figures into README.md from results/
 	@$(BIN)/python -m benchmarks.tables
+
+recipe: .venv/.everything  ## train configs/RECIPE.toml on GPUS cards, from download to report; goes on where it stopped
+	$(if $(filter-out 1,$(GPUS)),$(BIN)/torchrun --nproc-per-node $(GPUS) -m --,$(BIN)/python -m) \
+		asr train configs/$(RECIPE).toml --download $(if $(wildcard runs/$(RECIPE)/checkpoint.pt),--resume) $(TRAIN)
+	$(BIN)/asr export runs/$(RECIPE)/best.pt models/$(RECIPE) --language en --licence CC-BY-4.0
+	$(BIN)/python -m training.librispeech data $(SPLITS)
+	$(foreach split,$(SPLITS),$(BIN)/asr evaluate data/LibriSpeech --split $(split) --model models/$(RECIPE) --json \
+		> runs/$(RECIPE)/$(split).json && )cat $(SPLITS:%=runs/$(RECIPE)/%.json)
 
 setup: .venv/.everything  ## set up everything without running it
 

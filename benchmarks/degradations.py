@@ -18,7 +18,7 @@ from asr.measure import SAMPLE_RATE, read_samples
 from training.augment import add_noise, from_direct_sound, reverberate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from asr.audio import Samples
@@ -75,7 +75,7 @@ def reverberant(samples: Samples, rng: np.random.Generator, rooms: Sequence[Path
 
 def louder(samples: Samples, factor: float) -> Samples:
     """So many times as loud; what is beyond full scale is cut off."""
-    return np.clip(samples * np.float32(factor), -1, 1)
+    return np.asarray(np.clip(samples * np.float32(factor), -1, 1), np.float32)
 
 
 def overdriven(samples: Samples, share: float) -> Samples:
@@ -131,7 +131,7 @@ def music(seconds: float, rng: np.random.Generator) -> Samples:
 
 
 def tone(
-    pitch: float, length: int, timbre: Sequence[float], decay: float, attack: float
+    pitch: float, length: int, timbre: Iterable[float], decay: float, attack: float
 ) -> Samples:
     """One tone of an instrument, float32 [length].
 

@@ -14,6 +14,8 @@ with lines "SPEAKER-CHAPTER-NNNN WORDS …" in the transcripts.
 
 from __future__ import annotations
 
+import argparse
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +27,7 @@ from asr.errors import ConfigError, DataError
 from training.torchaudio_cpu import torchaudio
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 SPLITS = (
     "dev-clean",
@@ -148,3 +150,18 @@ class LibriSpeech(torchaudio.datasets.LIBRISPEECH):  # type: ignore[misc,name-de
             raise DataError(f"{file}: not UTF-8 text") from error
         parts = (line.strip().partition(" ") for line in lines if line.strip())
         return {name: text.strip() for name, _, text in parts}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Fetch parts that are not there: `python -m training.librispeech ROOT SPLIT…`."""
+    parser = argparse.ArgumentParser("python -m training.librispeech", description=main.__doc__)
+    parser.add_argument("root", type=Path, help="folder that holds (or shall hold) LibriSpeech/")
+    parser.add_argument("splits", nargs="+", choices=SPLITS, metavar="SPLIT")
+    args = parser.parse_args(arguments)
+    for split in args.splits:
+        LibriSpeech(args.root, split, download=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -18,6 +18,7 @@ from benchmarks import (
     alignment,
     company,
     emission_latency,
+    examples,
     memory_and_start,
     realtime_factor,
     resume,
@@ -84,6 +85,16 @@ def test_the_realtime_factor_is_measured(
     assert found["value"] > 0
     assert found["details"]["audio_seconds"] == 6
     assert cores_allowed() == cores
+
+
+def test_the_preparation_of_examples_is_measured(
+    inputs: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the distortion of a recipe; every recording counts."""
+    recipe = ["--recipe", str(ROOT / "configs/librispeech-100h.toml"), "--runs", "1"]
+    found = measured(examples.main, [inputs[0], *recipe], capsys)["examples.speed"]
+    assert found["value"] > 0
+    assert (found["details"]["audio_seconds"], found["details"]["recordings"]) == (6, 3)
 
 
 def test_streaming_is_compared_with_offline(

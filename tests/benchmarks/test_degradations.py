@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,6 +14,8 @@ from benchmarks import degradations
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from asr.audio import Samples
 
@@ -33,7 +35,7 @@ def sine(frequency: float, seconds: float = 0.5) -> Samples:
     return np.asarray(0.5 * np.sin(2 * np.pi * frequency * t), np.float32)
 
 
-def decibels(samples: Samples) -> float:
+def decibels(samples: NDArray[Any]) -> float:
     """Mean power."""
     return float(10 * np.log10(np.mean(np.square(samples, dtype=np.float64)) + 1e-20))
 
@@ -146,7 +148,7 @@ def test_loudness_is_multiplied_exactly_up_to_full_scale(factor: float, seed: in
 @given(share=st.floats(0.005, 0.5), seed=SEEDS)
 def test_overdriving_cuts_off_the_share_that_was_asked_for(share: float, seed: int) -> None:
     """However loud the recording was."""
-    samples = speech(4000, seed) / 100
+    samples = speech(4000, seed) / np.float32(100)
     cut = np.mean(np.abs(degradations.overdriven(samples, share)) == 1)
     assert cut == pytest.approx(share, abs=2e-3)
     assert not degradations.overdriven(np.zeros(9, np.float32), share).any()

@@ -91,3 +91,17 @@ def test_help_is_the_default_and_lists_every_command(checkout: Path) -> None:
     done = make(checkout)
     names = {"demo", "test", "lint", "bench", "clean", "help"}
     assert names <= {line.split()[0] for line in done.stdout.splitlines()}
+
+
+def test_a_recipe_runs_from_download_to_report(checkout: Path) -> None:
+    """One command each, on one GPU or several; a run that was stopped goes on."""
+    done = make(checkout, "--dry-run", "recipe")
+    lines = [" ".join(line.split()) for line in done.stdout.replace("\\\n", " ").splitlines()]
+    assert lines[0] == (".venv/bin/python -m asr train configs/librispeech-100h.toml --download")
+    assert [line.split()[1] for line in lines[1:]] == ["export", "-m", "evaluate"]
+    several = make(checkout, "--dry-run", "recipe", "RECIPE=librispeech-960h", "GPUS=4").stdout
+    assert ".venv/bin/torchrun --nproc-per-node 4 -m -- " in several
+    assert "asr train configs/librispeech-960h.toml --download" in several
+    (checkout / "runs/librispeech-100h").mkdir(parents=True)
+    (checkout / "runs/librispeech-100h/checkpoint.pt").touch()
+    assert "--download --resume" in make(checkout, "--dry-run", "recipe").stdout

@@ -55,8 +55,9 @@ def test_there_are_commands_for_everything() -> None:
     together = "\n".join(COMMANDS)
     for part in ("--download", "--check", "--resume", "--init", "torchrun"):
         assert part in together
-    (line,) = (line for line in COMMANDS if line.startswith("asr export"))
-    assert parsed(export, shlex.split(line)[2:]).checkpoint == Path("runs/librispeech/best.pt")
+    lines = [line for line in COMMANDS if line.startswith("asr export")]
+    exported = [parsed(export, shlex.split(line)[2:]).checkpoint for line in lines]
+    assert exported == [Path("runs/librispeech-100h/best.pt"), Path("runs/mine/best.pt")]
 
 
 def test_the_files_of_a_run_are_told() -> None:
