@@ -14,7 +14,7 @@ from typing import Final as Constant
 from asr.audio import to_f32le
 from asr.errors import ProtocolError, ServerError
 from asr.features import check_samples
-from asr.transcript import Event, Final, Partial, Word
+from asr.transcript import Alternative, Event, Final, Partial, Word
 
 if TYPE_CHECKING:
     from asr.resampling import Samples
@@ -86,6 +86,7 @@ class Conversation:
                     "words": True,
                     "endpoint_ms": self._options.endpoint_ms,
                     "phrases": self._options.phrases,
+                    "n_best": self._options.n_best,
                     "resume": True,
                 },
             }
@@ -171,6 +172,8 @@ class Conversation:
     def _check_wishes(self, unsupported: object) -> None:
         """Make sure that the server does all that was asked for, as a model here would."""
         names = unsupported if isinstance(unsupported, list) else []
+        if self._options.n_best > 1 and "options.n_best" in names:
+            raise ServerError("n_best: the server's model has no language and no other readings")
         if self._options.phrases and "options.phrases" in names:
             raise ServerError("phrases: the server's model has no language to expect them in")
         for number, phrase in enumerate(self._options.phrases):
@@ -230,6 +233,16 @@ def _partial(fields: dict[str, Any]) -> Partial:
 
 
 def _final(fields: dict[str, Any]) -> Final:
+    return Final(
+        _whole(fields, "segment"),
+        _words(fields),
+        _text(fields, "reason"),
+        _whole(fields, "position"),
+        tuple(Alternative(_words(a), float(a["score"])) for a in fields.get("alternatives", ())),
+    )
+
+
+def _words(fields: dict[str, Any]) -> tuple[Word, ...]:
     words = tuple(
         Word(
             _text(word, "word"),
@@ -240,10 +253,8 @@ def _final(fields: dict[str, Any]) -> Final:
         for word in fields["words"]
     )
     if not words:
-        raise ValueError("a final without words")
-    return Final(
-        _whole(fields, "segment"), words, _text(fields, "reason"), _whole(fields, "position")
-    )
+        raise ValueError("a segment without words")
+    return words
 
 
 def _whole(fields: dict[str, Any], name: str) -> int:

@@ -25,7 +25,7 @@ from asr.features import (
     output_frames,
 )
 from asr.state import State
-from asr.transcript import Event, Final, Partial, Word
+from asr.transcript import Alternative, Event, Final, Partial, Word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -95,6 +95,7 @@ class Progress:
         self._samples = state.samples
         self._repaired = state.repaired
         self._words = state.words
+        self._readings = state.readings
         self._shown = state.shown
         self._blocks = state.blocks
         self._first_block = state.first_block
@@ -157,15 +158,15 @@ class Progress:
 
     def decoded(self, decoder: Any, committed: Iterable[DecodedWord]) -> None:
         """Go on with what the decoder made of the next block: its new state, and words."""
-        self.decoder = decoder
+        before, self.decoder = self.decoder, decoder
         self._blocks += 1
         self._offset += BLOCK_SAMPLES
-        self._add(committed)
+        self._add(before, tuple(committed))
         self._tell()
 
     def close(self) -> None:
         """Close the last segment, when all blocks of a stream that has ended are done."""
-        self._add(self.codec.finish(self.decoder))
+        self._add(self.decoder, self.codec.finish(self.decoder))
         while len(self._words) > MAX_WORDS:
             self._cut("length")
         if self._words:
@@ -181,6 +182,7 @@ class Progress:
             self.acoustic,
             self.decoder,
             self._words,
+            self._readings,
             self._shown,
             self._samples,
             self._repaired,
@@ -198,11 +200,22 @@ class Progress:
         stop = BLOCK_OUTPUTS if self._frames is None else self._frames - first
         return log_probs[max(0, -first) : stop]
 
-    def _add(self, committed: Iterable[DecodedWord]) -> None:
-        """Words with frames become words with samples."""
-        for word in committed:
-            span = frame_span(word.start, word.end, self._samples)
-            self._words = (*self._words, Word(word.text, *span, word.confidence))
+    def _add(self, before: Any, committed: tuple[DecodedWord, ...]) -> None:
+        """Add words that were committed in a state of the decoder, and what else they may be."""
+        if not committed:
+            return
+        self._words += self._timed(committed)
+        n = self._before.options.n_best
+        if n > 1:
+            others = self.codec.readings(before, committed, n)
+            more = [Alternative(self._timed(words), score) for score, words in others]
+            self._readings = joined(self._readings, more, n)
+
+    def _timed(self, words: Iterable[DecodedWord]) -> tuple[Word, ...]:
+        """Words with frames as words with samples."""
+        return tuple(
+            Word(w.text, *frame_span(w.start, w.end, self._samples), w.confidence) for w in words
+        )
 
     def _tell(self) -> None:
         """The events of the block just done: finals, then at most one partial."""
@@ -226,13 +239,40 @@ class Progress:
     def _cut(self, reason: str) -> None:
         """Close the open segment behind its last word, or its 100th."""
         words, self._words = self._words[:MAX_WORDS], self._words[MAX_WORDS:]
-        self.events.append(Final(self._segment, words, reason, self._position()))
+        alternatives, self._readings = self._readings[1:], ()
+        if self._words and self._before.options.n_best > 1:  # a cut between words, not readings
+            alternatives, self._readings = (), (Alternative(self._words, 0.0),)
+        self.events.append(Final(self._segment, words, reason, self._position(), alternatives))
         self._segment += 1
         self._shown = ("", "")
 
     def _position(self) -> int:
         """Samples that the blocks done rest on."""
         return min(self._blocks * BLOCK_SAMPLES, self._samples)
+
+
+def joined(
+    before: tuple[Alternative, ...], more: Iterable[Alternative], n: int
+) -> tuple[Alternative, ...]:
+    """The n likeliest readings of what was said before and what was said now.
+
+    Args:
+        before: readings, best first; none at the beginning of a segment.
+        more: of the words that follow, best first.
+        n: how many, at most.
+
+    Returns:
+        Each with other words; the first of both come first.
+    """
+    both = (
+        Alternative((*a.words, *b.words), a.score + b.score)
+        for a in before or (Alternative((), 0.0),)
+        for b in more
+    )
+    found: dict[str, Alternative] = {}
+    for reading in sorted(both, key=lambda reading: -reading.score):
+        found.setdefault(reading.text, reading)
+    return tuple(found.values())[:n]
 
 
 def _text(words: Iterable[Word | DecodedWord]) -> str:

@@ -29,7 +29,7 @@ from asr.features import (
     log_mel_blocks,
 )
 from asr.state import Options, State
-from asr.transcript import Event, Final, Transcript
+from asr.transcript import Event, Final, Transcript, Word
 
 if TYPE_CHECKING:
     import os
@@ -293,13 +293,14 @@ class Recognizer:
 
     def _decoder_for(self, options: Options) -> Decoder:
         """The decoder of a stream: one of its own if it expects phrases."""
-        if not options.phrases:
+        if not options.phrases and options.n_best == 1:
             return self.decoder
         from asr.decoding.beam import BeamDecoder
 
         if not isinstance(self.decoder, BeamDecoder):
-            raise ConfigError("phrases: only a model with a language can expect them")
-        return self.decoder.boosted(options.phrases)
+            wish = "phrases" if options.phrases else "n_best"
+            raise ConfigError(f"{wish}: only a model with a language can do that")
+        return self.decoder.boosted(options.phrases) if options.phrases else self.decoder
 
     def _open(self, state: State) -> Progress:
         if state.bundle_id != self.bundle_id:
@@ -369,12 +370,15 @@ def at_rate(final: Final, rate: int, length: int) -> Final:
         first = input_position(start, rate, length - 1)
         return first, max(first + 1, input_position(end, rate, length))
 
-    words = []
-    for word in final.words:
-        start, end = times(word.start, word.end)
-        words.append(replace(word, start=start, end=end))
-    position = input_position(final.position, rate, length)
-    return replace(final, words=tuple(words), position=position)
+    def timed(words: tuple[Word, ...]) -> tuple[Word, ...]:
+        return tuple(Word(w.text, *times(w.start, w.end), w.confidence) for w in words)
+
+    return replace(
+        final,
+        words=timed(final.words),
+        position=input_position(final.position, rate, length),
+        alternatives=tuple(replace(a, words=timed(a.words)) for a in final.alternatives),
+    )
 
 
 def _decode(streams: Sequence[Progress], rows: Sequence[Array]) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asr.errors import ConfigError, StateError
-from asr.transcript import Word
+from asr.transcript import Alternative, Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from asr.decoding import Decoder
 
 MAGIC = b"asr-state"
-VERSION = 3
+VERSION = 4
 _START = struct.Struct(f"<{len(MAGIC)}sBI")
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
 MIN_ENDPOINT_MS = 480  # a word is committed after that pause at the earliest
 MAX_ENDPOINT_MS = 60_000
+MAX_N_BEST = 10
+_OPTIONS = ("endpoint_ms", "partials", "phrases", "n_best")
 _COUNTERS = ("samples", "repaired", "blocks", "first_block", "silent_blocks", "segment")
 
 
@@ -43,11 +45,14 @@ class Options:
         partials: whether `Partial` events are wanted.
         phrases: what is likely to be said: words that the model knows, in lower case, with single
             spaces. Only a model with a language can expect them.
+        n_best: readings wanted of a segment, 1 … 10: its words and the likeliest alternatives. More
+            than 1 only of a model with a language.
     """
 
     endpoint_ms: int = 800
     partials: bool = True
     phrases: tuple[str, ...] = ()
+    n_best: int = 1
 
     def __post_init__(self) -> None:
         if type(self.endpoint_ms) is not int or not (
@@ -61,6 +66,10 @@ class Options:
             raise ConfigError(f"partials is {self.partials!r}; it must be true or false")
         if type(self.phrases) is not tuple or not all(type(p) is str for p in self.phrases):
             raise ConfigError(f"phrases is {self.phrases!r}; it must be a tuple of texts")
+        if type(self.n_best) is not int or not 1 <= self.n_best <= MAX_N_BEST:
+            raise ConfigError(
+                f"n_best is {self.n_best!r}; it must be an integer in 1 … {MAX_N_BEST}"
+            )
 
 
 def plain(phrase: str) -> str:
@@ -80,6 +89,8 @@ class State:
         acoustic: state of the network.
         decoder: state of the decoder.
         words: committed words of the open segment, at most 99.
+        readings: of the open segment, if `options.n_best` is above 1: its words with score 0 and
+            the alternatives, best first; at most so many.
         shown: `stable` and `tentative` of the last partial; empty in a new segment.
         samples: samples taken in so far.
         repaired: how many of them were no audio (not finite, or beyond ±1e6) and became zero.
@@ -97,6 +108,7 @@ class State:
     acoustic: AcousticState
     decoder: Any
     words: tuple[Word, ...] = ()
+    readings: tuple[Alternative, ...] = ()
     shown: tuple[str, str] = ("", "")
     samples: int = 0
     repaired: int = 0
@@ -110,14 +122,14 @@ class State:
     def dump(self) -> bytes:
         """The state as bytes for `Recognizer.restore`; equal bytes mean equal states."""
         arrays = [np.ascontiguousarray(a, "<f4") for a in (self.waiting, *self.acoustic)]
-        words = [[w.text, w.start, w.end, w.confidence] for w in self.words]
         head = {
             "bundle": self.bundle_id,
-            "options": [self.options.endpoint_ms, self.options.partials, self.options.phrases],
+            "options": [getattr(self.options, name) for name in _OPTIONS],
             "counters": {name: getattr(self, name) for name in _COUNTERS},
             "finished": self.finished,
             "shown": self.shown,
-            "words": words,
+            "words": _plain_words(self.words),
+            "readings": [[_plain_words(r.words), r.score] for r in self.readings],
             "decoder": self.codec.dump(self.decoder),
             "shapes": [a.shape for a in arrays],
         }
@@ -154,8 +166,8 @@ def restore(
         )
     try:
         waiting, *acoustic = _arrays(head["shapes"], data)
-        endpoint_ms, partials, phrases = head["options"]
-        options = Options(endpoint_ms, partials, tuple(phrases))
+        wanted = dict(zip(_OPTIONS, head["options"], strict=True))
+        options = Options(**{**wanted, "phrases": tuple(wanted["phrases"])})
         codec = decoder_for(options)
         stable, tentative = head["shown"]
         state = State(
@@ -164,7 +176,8 @@ def restore(
             waiting=waiting,
             acoustic=tuple(acoustic),
             decoder=codec.restore(head["decoder"]),
-            words=tuple(Word(*word) for word in head["words"]),
+            words=_words(head["words"]),
+            readings=tuple(Alternative(_words(words), score) for words, score in head["readings"]),
             shown=(stable, tentative),
             finished=head["finished"],
             codec=codec,
@@ -177,6 +190,14 @@ def restore(
     if waiting.ndim != 1 or len(waiting) not in (range(1) if state.finished else waiting_lengths):
         raise StateError("the saved state holds another number of waiting samples than it can")
     return state
+
+
+def _plain_words(words: tuple[Word, ...]) -> list[list[Any]]:
+    return [[w.text, w.start, w.end, w.confidence] for w in words]
+
+
+def _words(plain_words: list[list[Any]]) -> tuple[Word, ...]:
+    return tuple(Word(*word) for word in plain_words)
 
 
 def _open(saved: bytes) -> tuple[dict[str, Any], memoryview]:

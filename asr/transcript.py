@@ -26,6 +26,24 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
+class Alternative:
+    """Another reading of a segment.
+
+    Attributes:
+        words: at least one; their times are their own.
+        score: how much less likely it is than the words of the segment, in nats, ≤ 0.
+    """
+
+    words: tuple[Word, ...]
+    score: float
+
+    @property
+    def text(self) -> str:
+        """The words joined by single spaces."""
+        return " ".join(word.text for word in self.words)
+
+
+@dataclass(frozen=True, slots=True)
 class Partial:
     """The open segment as it is understood now.
 
@@ -52,12 +70,15 @@ class Final:
         reason: why it was closed: `endpoint` (a pause), `length` (the bound on a segment) or
             `finish`.
         position: samples of audio that had been heard when it was closed.
+        alternatives: other readings, best first, if `Options.n_best` asks for them; none where the
+            search saw none, or the segment was closed for its length.
     """
 
     segment: int
     words: tuple[Word, ...]
     reason: str
     position: int
+    alternatives: tuple[Alternative, ...] = ()
 
     @property
     def text(self) -> str:

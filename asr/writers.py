@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from asr.transcript import Transcript, Word
+    from asr.transcript import Final, Transcript, Word
 
 LINE_CHARACTERS = 42  # of a subtitle, as broadcasters have it
 CUE_LINES = 2
@@ -30,7 +30,8 @@ def values(transcript: Transcript, name: str) -> dict[str, Any]:
 
     `start` and `end` are integer samples of the recording at `sample_rate`, counted from its
     beginning: exact, whatever the rate. `start_s` and `end_s` are the same in seconds, rounded to
-    the millisecond.
+    the millisecond. Segments have `alternatives` where there are any: `text`, and `score` in nats
+    against the segment's own.
     """
     rate = transcript.sample_rate
 
@@ -41,8 +42,12 @@ def values(transcript: Transcript, name: str) -> dict[str, Any]:
     def word(w: Word) -> dict[str, Any]:
         return {"text": w.text, **times(w.start, w.end), "confidence": round(w.confidence, 4)}
 
+    def others(segment: Final) -> dict[str, Any]:
+        found = [{"text": a.text, "score": round(a.score, 3)} for a in segment.alternatives]
+        return {"alternatives": found} if found else {}
+
     segments = [
-        {"text": s.text, **times(s.start, s.end), "words": [word(w) for w in s.words]}
+        {"text": s.text, **times(s.start, s.end), "words": [word(w) for w in s.words], **others(s)}
         for s in transcript.segments
     ]
     return {

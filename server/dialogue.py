@@ -71,6 +71,7 @@ class Start:
         unsupported: names of fields that were given and are not understood.
         partial_words: whether partial results come with their words and times.
         phrases: what is likely to be said.
+        n_best: readings wanted of a segment.
         message: what the client sent, from which the stream can be resumed: a conversation that is
             given it again is where this one is. Empty where the protocol knows no resuming.
         resumes: whether the client will resume when the server goes away.
@@ -82,6 +83,7 @@ class Start:
     unsupported: tuple[str, ...] = ()
     partial_words: bool = False
     phrases: tuple[str, ...] = ()
+    n_best: int = 1
     message: str = ""
     resumes: bool = False
 

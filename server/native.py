@@ -9,8 +9,9 @@ import json
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from asr.errors import ProtocolError
-from asr.state import MAX_ENDPOINT_MS, MIN_ENDPOINT_MS, plain
+from asr.state import MAX_ENDPOINT_MS, MAX_N_BEST, MIN_ENDPOINT_MS, plain
 from asr.transcript import Event, Partial, Word
+from asr.transcript import Final as FinalEvent
 from server.dialogue import (
     Acknowledge,
     Audio,
@@ -49,9 +50,6 @@ MAX_START: Final = 65_536  # characters of a start that can be resumed: each sna
 
 Fields = dict[str, Any]
 
-# Values that ask for nothing beyond what is done anyway; any other is named in `unsupported`.
-_NEUTRAL: Final[Fields] = {"n_best": 1}
-
 
 class Native:
     """One client's conversation in the native protocol."""
@@ -59,6 +57,7 @@ class Native:
     def __init__(self) -> None:
         self._format: AudioFormat | None = None
         self._words = True
+        self._n_best = 1
         self._finished = False
 
     def opening(self) -> list[Command]:
@@ -159,9 +158,20 @@ class Native:
             "start": event.start,
             "end": event.end,
             **self._word_list(event.words, channel),
+            **self._alternatives(event, channel),
             "reason": event.reason,
             "position": event.position,
             "latency_ms": latency_ms,
+        }
+
+    def _alternatives(self, final: FinalEvent, channel: int | None) -> Fields:
+        if self._n_best == 1:
+            return {}
+        return {
+            "alternatives": [
+                {"text": a.text, "score": a.score, **self._word_list(a.words, channel)}
+                for a in final.alternatives
+            ]
         }
 
     def _word_list(self, words: tuple[Word, ...], channel: int | None) -> Fields:
@@ -206,6 +216,7 @@ class Native:
         self._words = _boolean(options, "words")
         resumes = _boolean(options, "resume", default=False)
         endpoint_ms, phrases = _endpoint_ms(options), _phrases(options)
+        self._n_best = _n_best(options)
         unsupported += [*_left(options, "options."), *_left(fields, "")]
         self._format = audio_format
         kept = message if len(message) <= MAX_START else ""
@@ -215,6 +226,7 @@ class Native:
             endpoint_ms,
             tuple(unsupported),
             phrases=phrases or (),
+            n_best=self._n_best,
             message=kept,
             resumes=resumes,
         )
@@ -333,6 +345,13 @@ def _endpoint_ms(options: Fields) -> int | None:
     return value
 
 
+def _n_best(options: Fields) -> int:
+    value = options.pop("n_best", 1)
+    if type(value) is not int or not 1 <= value <= MAX_N_BEST:
+        _bad(f"options.n_best must be a whole number of 1 to {MAX_N_BEST}, not {_show(value)}")
+    return value
+
+
 def _phrases(options: Fields) -> tuple[str, ...] | None:
     """The phrases in lower case with single spaces, None where none are named."""
     if "phrases" not in options:
@@ -391,13 +410,8 @@ def _channel(channel: int | None) -> Fields:
 
 
 def _left(fields: Fields, prefix: str) -> list[str]:
-    """Names of the fields that nobody took, but for those whose value asks for nothing."""
-    left = [
-        prefix + name[:MAX_ID]
-        for name, value in fields.items()
-        if not (name in _NEUTRAL and value == _NEUTRAL[name])
-    ]
-    return left[:MAX_NAMES]
+    """Names of the fields that nobody took."""
+    return [prefix + name[:MAX_ID] for name in list(fields)[:MAX_NAMES]]
 
 
 def _bad(message: str) -> NoReturn:

@@ -24,7 +24,7 @@ from typing import Final as Constant
 
 from asr.errors import ConfigError, ProtocolError, StateError
 from asr.features import BLOCK_SAMPLES
-from asr.transcript import Final, Partial, Word
+from asr.transcript import Alternative, Final, Partial, Word
 from server.intake import IntakeState, restore_state
 
 if TYPE_CHECKING:
@@ -160,7 +160,8 @@ class Seal:
                     f.segment,
                     f.reason,
                     f.position,
-                    [[w.text, w.start, w.end, w.confidence] for w in f.words],
+                    _plain(f.words),
+                    [[_plain(a.words), a.score] for a in f.alternatives],
                 ]
                 for f in snapshot.finals
             ],
@@ -226,8 +227,19 @@ def _split(data: bytes) -> tuple[dict[str, Any], bytes]:
     return head, body[_START.size + length :]
 
 
-def _final(segment: int, reason: str, position: int, words: list[list[Any]]) -> Final:
-    return Final(segment, tuple(Word(*word) for word in words), reason, position)
+def _plain(words: tuple[Word, ...]) -> list[list[Any]]:
+    return [[w.text, w.start, w.end, w.confidence] for w in words]
+
+
+def _final(
+    segment: int, reason: str, position: int, words: list[list[Any]], others: list[list[Any]]
+) -> Final:
+    alternatives = tuple(Alternative(_words(some), score) for some, score in others)
+    return Final(segment, _words(words), reason, position, alternatives)
+
+
+def _words(plain: list[list[Any]]) -> tuple[Word, ...]:
+    return tuple(Word(*word) for word in plain)
 
 
 def _damaged(how: str) -> ProtocolError:

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 def options(recognizer: Recognizer, start: Start) -> tuple[Options, tuple[str, ...]]:
     """The options of a stream, and the names of wishes that cannot be met."""
     phrases, unsupported = expected(recognizer, start.phrases)
-    defaults = Options()
-    endpoint_ms = defaults.endpoint_ms if start.endpoint_ms is None else start.endpoint_ms
-    return Options(endpoint_ms, start.partials, phrases or ()), unsupported
+    n_best = start.n_best
+    if n_best > 1 and not isinstance(recognizer.decoder, BeamDecoder):
+        n_best, unsupported = 1, (*unsupported, "options.n_best")
+    endpoint_ms = Options().endpoint_ms if start.endpoint_ms is None else start.endpoint_ms
+    return Options(endpoint_ms, start.partials, phrases or (), n_best), unsupported
 
 
 def begin(recognizer: Recognizer, wanted: Options) -> State:

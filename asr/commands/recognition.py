@@ -61,6 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="words that are likely to be said, such as a name; may be given several times",
     )
     parser.add_argument(
+        "--n-best",
+        type=_n_best,
+        default=1,
+        metavar="N",
+        help="readings of each segment, 1 to 10: its words and the likeliest alternatives, which "
+        "json tells (default: 1)",
+    )
+    parser.add_argument(
         "--endpoint-ms",
         type=_endpoint_ms,
         metavar="MS",
@@ -80,6 +88,16 @@ def _endpoint_ms(text: str) -> int:
     )
 
 
+def _n_best(text: str) -> int:
+    import argparse
+
+    from asr.state import MAX_N_BEST
+
+    if text.isdecimal() and 1 <= int(text) <= MAX_N_BEST:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text} is no number of 1 to {MAX_N_BEST}")
+
+
 def _options(args: argparse.Namespace) -> Options:
     """What the arguments want of the recogniser."""
     from asr.commands import UsageError
@@ -89,8 +107,8 @@ def _options(args: argparse.Namespace) -> Options:
     if not all(phrases):
         raise UsageError("--phrase needs words; drop the empty one")
     if args.endpoint_ms is None:
-        return Options(phrases=phrases)
-    return Options(args.endpoint_ms, phrases=phrases)
+        return Options(phrases=phrases, n_best=args.n_best)
+    return Options(args.endpoint_ms, phrases=phrases, n_best=args.n_best)
 
 
 def tell(line: str) -> None:

@@ -69,6 +69,22 @@ class Decoder(Protocol):
         """
         ...
 
+    def readings(
+        self, state: Any, said: tuple[DecodedWord, ...], n: int
+    ) -> list[tuple[float, tuple[DecodedWord, ...]]]:
+        """What else words may be that are committed next: at most n readings, themselves first.
+
+        Args:
+            state: before they were committed.
+            said: at least one word.
+            n: ≥ 1.
+
+        Returns:
+            How much less likely each is than the first, in nats ≤ 0, and its words; best first.
+        """
+        del state, n
+        return [(0.0, said)]
+
     def silence(self, state: Any) -> int:
         """Frames since the last unit of the best hypothesis ended, 0 while one is sounding."""
         ...

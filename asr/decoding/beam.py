@@ -13,6 +13,7 @@ import copy
 import math
 from base64 import b64decode, b64encode
 from bisect import bisect_left
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -363,8 +364,32 @@ class BeamDecoder:
         endings = self._endings(search)
         likely = [e for e in endings if e.score >= endings[0].score - NEGLIGIBLE]
         readings = [(e, self._entries(search, e)) for e in likely]
-        shares = _shares(readings)
+        shares = _shares(readings, readings[0][1])
         return self._line(readings[0][1], state.end, shares)
+
+    def readings(
+        self, state: BeamState, said: tuple[DecodedWord, ...], n: int
+    ) -> list[tuple[float, tuple[DecodedWord, ...]]]:
+        """What else words may be that are committed next; see `asr.decoding.Decoder`.
+
+        A reading is what a hypothesis has up to the end of those words.
+        """
+        search, end = self.search(state), said[-1].end
+        readings = [(e, self._entries(search, e)) for e in self._endings(search)]
+        found: dict[tuple[str, ...], tuple[int, Sequence[Entry]]] = {}
+        for ending, entries in readings:
+            begun = [entry for entry in entries if entry.start < end]
+            texts = tuple(self._words[entry.word] for entry in begun)
+            if texts:
+                found.setdefault(texts, (ending.score, begun))
+        top, _ = found.pop(tuple(word.text for word in said), (readings[0][0].score, None))
+        others = sorted(found.values(), key=lambda reading: -reading[0])[: n - 1]
+        best: list[tuple[float, tuple[DecodedWord, ...]]] = [(0.0, said)]
+        for score, spoken in others:
+            line = self._line(spoken, state.end, _shares(readings, spoken))
+            cut = tuple(replace(word, end=min(word.end, end)) for word in line if word.start < end)
+            best.append((min(0, score - top) / SCALE, cut))
+        return best
 
     def n_best(self, state: BeamState, n: int) -> list[tuple[float, tuple[DecodedWord, ...]]]:
         """The likeliest readings of what is not committed, if no more frames come.
@@ -515,15 +540,17 @@ class _Arena:
         return Entry._make(ENTRY.unpack_from(self._packed, n * ENTRY.size))
 
 
-def _shares(readings: Sequence[tuple[Ending, Sequence[Entry]]]) -> list[int]:
-    """Share of the readings' probability, of 32768, that has each word of the first in its place.
+def _shares(
+    readings: Sequence[tuple[Ending, Sequence[Entry]]], words: Sequence[Entry]
+) -> list[int]:
+    """Share of the readings' probability, of 32768, that has each of the words in its place.
 
-    A reading agrees if it has that word at a time that overlaps.
+    The readings come best first. One agrees if it has that word at a time that overlaps.
     """
     top = readings[0][0].score
     weights = [math.exp((ending.score - top) / SCALE) for ending, _ in readings]
     shares = []
-    for wanted in readings[0][1]:
+    for wanted in words:
         agreed = sum(
             weight
             for weight, (_, entries) in zip(weights, readings, strict=True)

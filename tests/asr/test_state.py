@@ -65,8 +65,8 @@ def test_other_bytes_are_no_state(data: bytes) -> None:
 def test_a_state_of_another_version_is_told() -> None:
     """After an update of the program, not after an hour of search."""
     data = bytearray(saved())
-    data[9] = 2
-    with pytest.raises(StateError, match="version 2; this program reads 3"):
+    data[9] = 3
+    with pytest.raises(StateError, match="version 3; this program reads 4"):
         MADE.restore(bytes(data))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from asr.audio import from_s16le, to_s16le
 from tests.server.sockets import Peer, fields_heard, fields_of, in_a_loop, serving
 from tests.server.sounds import encode
 from tests.server.tones import alone, sing
@@ -43,7 +44,7 @@ async def test_a_stream_with_a_header_is_heard_as_its_samples_are(kind: str, siz
     """Cut anywhere, one byte a message included, it has the words of the file."""
     song = "a" if size == 1 else SONG
     stream = encode(sing(song)[:, None], RATE, kind)
-    samples = np.round(sing(song) * 32768).astype(np.float32) / 32768
+    samples = from_s16le(to_s16le(sing(song)))
     async with serving() as service:
         heard = await recognised(service, kind.split("-", maxsplit=1)[0], stream, size)
     assert fields_heard(heard) == fields_of(alone(samples))

@@ -141,6 +141,7 @@ def test_start_with_everything_becomes_a_start_command() -> None:
             "words": True,
             "endpoint_ms": 500,
             "phrases": ["  New\tYork ", "hello"],
+            "n_best": 3,
             "channels_apart": True,
             "resume": True,
         },
@@ -153,6 +154,7 @@ def test_start_with_everything_becomes_a_start_command() -> None:
         partials=False,
         endpoint_ms=500,
         phrases=("new york", "hello"),
+        n_best=3,
         message=said,
         resumes=True,
     )

@@ -12,7 +12,7 @@ import pytest
 from asr.conversation import Conversation
 from asr.errors import ProtocolError, ServerError
 from asr.state import MAX_ENDPOINT_MS, MIN_ENDPOINT_MS, Options
-from asr.transcript import Final, Partial, Word
+from asr.transcript import Alternative, Final, Partial, Word
 from server import flac, formats, native, opus
 from server.dialogue import (
     Configured,
@@ -44,7 +44,7 @@ REPLIES: list[Reply] = [
     Ready(0, ModelInfo("m", "1", 80, 160), ("x",), "token", resumable=True),
     Saved(1),
     Heard(Partial(0, "a", "b", 1), 0.0),
-    Heard(Final(0, (WORD,), "finish", 1), 0.0),
+    Heard(Final(0, (WORD,), "finish", 1, (Alternative((WORD,), -1.0),)), 0.0),
     Flushed(1, (WORD,), 1),
     Configured(("x",)),
     Pong(1),
