@@ -295,17 +295,27 @@ def test_a_server_takes_every_rate_as_a_model_here_does(rate, model, capsys, tmp
 
 
 def test_a_server_is_told_of_every_wish(capsys, tmp_path):
-    """Phrases and pauses: with a server or a model here, the same output to the letter."""
+    """Phrases, readings and pauses: with a server or a model here, the same to the letter."""
     path = tmp_path / "talk.flac"
-    samples, rate = soundfile.read(ROOT / "asr/demo/recording.flac", stop=16000 * 6)
+    samples, rate = soundfile.read(ROOT / "asr/demo/recording.flac", stop=16000 * 8)
     soundfile.write(path, samples, rate)
     arguments = ["transcribe", "--format", "json", "--endpoint-ms", "480", str(path)]
-    wished = [*arguments, "--phrase", "The  Rogue came", "--phrase", "evening lite"]
+    wished = [
+        *arguments,
+        "--phrase",
+        "Old man and  his DOG",
+        "--phrase",
+        "evening lite",
+        "--n-best",
+        "3",
+    ]
     outputs = []
     for some in (arguments, wished):
         assert commands.main(some) == 0
         outputs.append(capsys.readouterr().out)
-    assert outputs[0] != outputs[1]
+    assert "his stock" in json.loads(outputs[0])["text"]
+    assert "his dog" in json.loads(outputs[1])["text"]  # as was said
+    assert 1 <= len(json.loads(outputs[1])["segments"][0]["alternatives"]) <= 2
     with serving_in_a_thread(None) as url:
         assert commands.main([*wished, "--url", url]) == 0
         assert capsys.readouterr().out == outputs[1]
@@ -313,7 +323,7 @@ def test_a_server_is_told_of_every_wish(capsys, tmp_path):
     assert "all words of 'xylo'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("wish", [["--phrase", " "], ["--endpoint-ms", "479"]])
+@pytest.mark.parametrize("wish", [["--phrase", " "], ["--endpoint-ms", "479"], ["--n-best", "11"]])
 def test_a_wish_that_makes_no_sense_is_usage(wish, capsys):
     """Before any model is loaded."""
     with contextlib.suppress(SystemExit):

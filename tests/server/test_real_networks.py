@@ -48,4 +48,4 @@ async def test_sessions_in_company_hear_what_each_hears_offline(cell: str) -> No
         )
     for samples, events in zip(recordings, said, strict=True):
         assert tuple(events) == recognizer.transcribe(samples).segments
-    assert sum(len(events) for events in said) >= 8
+    assert sum(len(events) for events in said) >= 5

@@ -155,7 +155,7 @@ async def test_a_pong_comes_when_all_audio_before_it_is_recognised() -> None:
         heard = [await peer.hear()]
         while heard[-1]["type"] != "pong":
             heard.append(await peer.hear())
-    assert heard[-1] == {"type": "pong", "id": 5}
+    assert heard[-1]["position"] == len(sing("a "))
     assert any(m["type"] == "final" for m in heard)
 
 
