@@ -22,6 +22,7 @@ COMMANDS = (
     "transcribe",
     "mic",
     "serve",
+    "loadtest",
     "evaluate",
     "train",
     "compare",
