@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from asr.decoding.reference import Committed, Search
 
 NEGLIGIBLE = 7 * SCALE  # a reading so far behind the best has a thousandth of its probability
+DOUBT = 8 * SCALE  # hypotheses further behind the best are no alternatives to it
 FREQUENT = 6 * SCALE  # a word with a unigram probability above e^-6 needs no help to be found
 CUT_OFF = 8 * SCALE  # what a hypothesis pays at the end for a word that was not finished
 LIMIT = 2**31
@@ -375,7 +376,8 @@ class BeamDecoder:
         A reading is what a hypothesis has up to the end of those words.
         """
         search, end = self.search(state), said[-1].end
-        readings = [(e, self._entries(search, e)) for e in self._endings(search)]
+        endings = self._endings(search, DOUBT)
+        readings = [(e, self._entries(search, e)) for e in endings]
         found: dict[tuple[str, ...], tuple[int, Sequence[Entry]]] = {}
         for ending, entries in readings:
             begun = [entry for entry in entries if entry.start < end]
@@ -485,12 +487,18 @@ class BeamDecoder:
             and FLOOR <= h.mark <= -FLOOR
         )
 
-    def _endings(self, search: Search) -> list[Ending]:
-        """All ways to end, best first; at equal scores that of the better hypothesis."""
+    def _endings(self, search: Search, behind: int = -FLOOR) -> list[Ending]:
+        """The ways to end, best first; at equal scores that of the better hypothesis.
+
+        Of hypotheses at most `behind` the best, in 1/1024 nat: of all, if nothing is said.
+        """
         endings = []
         bits, boost = self._parameters.lm_bits, self.tables.boost
+        least = search.total(search.hypotheses[0]) - behind
         for n, h in enumerate(search.hypotheses):
             total = search.total(h)
+            if total < least:
+                break  # they come best first
             words = search.words_at(h.node)
             for word in words:
                 word_lm, lm, gain = search.leave(h, word)
