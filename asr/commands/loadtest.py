@@ -13,9 +13,9 @@ from asr.commands import FAILED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from asr.load.figures import Server, Summary
-    from asr.load.recordings import Recording
-    from asr.load.run import References, Run
+    from asr.loadtest.figures import Server, Summary
+    from asr.loadtest.recordings import Recording
+    from asr.loadtest.run import References, Run
     from asr.metrics import Percentiles
 
 SUMMARY = "put load on a server: paced clients with real speech, latencies, the most it carries"
@@ -87,8 +87,8 @@ def run(args: argparse.Namespace) -> int:
             be drawn.
     """
     from asr import demo
-    from asr.load import plot, recordings
-    from asr.load.run import alone
+    from asr.loadtest import plot, recordings
+    from asr.loadtest.run import alone
 
     if args.plot is not None:
         plot.check()
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _once(args: argparse.Namespace, said: Sequence[Recording], references: References) -> int:
     """One run."""
-    from asr.load import plot
+    from asr.loadtest import plot
 
     run, found = _measure(args, said, references, args.streams)
     if args.plot is not None:
@@ -115,8 +115,8 @@ def _once(args: argparse.Namespace, said: Sequence[Recording], references: Refer
 
 def _find(args: argparse.Namespace, said: Sequence[Recording], references: References) -> int:
     """Runs of more and fewer streams."""
-    from asr.load import plot
-    from asr.load.search import largest
+    from asr.loadtest import plot
+    from asr.loadtest.search import largest
 
     trials: list[Summary] = []
 
@@ -148,8 +148,8 @@ def _find(args: argparse.Namespace, said: Sequence[Recording], references: Refer
 def _measure(
     args: argparse.Namespace, said: Sequence[Recording], references: References, streams: int
 ) -> tuple[Run, Summary]:
-    from asr.load.figures import summary
-    from asr.load.run import Settings, run
+    from asr.loadtest.figures import summary
+    from asr.loadtest.run import Settings, run
 
     settings = Settings(streams, args.seconds, args.ramp, args.seed)
     found = run(args.url, said, references, settings)

@@ -40,8 +40,8 @@ def songs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits that are for servers to settle are not for tests."""
-    monkeypatch.setattr("asr.load.run.SETTLE_SECONDS", 0.05)
-    monkeypatch.setattr("asr.load.run.AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr("asr.loadtest.run.SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr("asr.loadtest.run.AGAIN_SECONDS", 0.1)
 
 
 def loadtest(*arguments: str) -> int:

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SHELLS = {"asr/microphone.py", "asr/client.py"}  # rooms of asr/ that do move bytes
-SHELLS |= {"asr/load/client.py", "asr/load/run.py"}
+SHELLS |= {"asr/loadtest/client.py", "asr/loadtest/run.py"}
 MOVES_BYTES = {"asyncio", "socket", "select", "selectors", "ssl", "http", "urllib", "subprocess"}
 MOVES_BYTES |= {"sounddevice", "websockets"}
 HAS_A_CLOCK = {"time", "datetime", "threading", "multiprocessing", "concurrent", "random"}
@@ -25,8 +25,8 @@ ALLOWED = {
     "asr/metrics.py": {"jiwer"},
     "asr/microphone.py": {"sounddevice"},
     "asr/client.py": {"websockets"},
-    "asr/load/client.py": {"websockets"},
-    "asr/load/plot.py": {"matplotlib"},
+    "asr/loadtest/client.py": {"websockets"},
+    "asr/loadtest/plot.py": {"matplotlib"},
 }
 # The core: no clock, no thread, no chance. Commands and measuring rooms are shells.
 CORE = (

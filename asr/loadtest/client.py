@@ -28,7 +28,7 @@ from asr.errors import ServerError
 if TYPE_CHECKING:
     import ssl
 
-    from asr.load.recordings import Recording
+    from asr.loadtest.recordings import Recording
 
 ANSWER_SECONDS: Final = 10.0  # for connection and `ready`
 FINISH_SECONDS: Final = 60.0  # from `finish` to `done`

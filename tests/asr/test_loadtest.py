@@ -18,13 +18,13 @@ from websockets.asyncio.server import serve
 
 from asr import audio
 from asr.errors import AudioError, ConfigError, DataError, Error, ServerError
-from asr.load import plot, processes, recordings
-from asr.load.client import FINISH_SECONDS, Client, Session, address_of, speak
-from asr.load.figures import summary
-from asr.load.processes import Usage
-from asr.load.recordings import PIECE_SECONDS, Recording, pieces
-from asr.load.run import Run, Settings
-from asr.load.search import largest
+from asr.loadtest import plot, processes, recordings
+from asr.loadtest.client import FINISH_SECONDS, Client, Session, address_of, speak
+from asr.loadtest.figures import summary
+from asr.loadtest.processes import Usage
+from asr.loadtest.recordings import PIECE_SECONDS, Recording, pieces
+from asr.loadtest.run import Run, Settings
+from asr.loadtest.search import largest
 from asr.metrics import Percentiles
 from server.limits import Limits
 from tests.server.sockets import Service, in_a_loop, serving, until
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from websockets.asyncio.server import ServerConnection
 
-    from asr.load.client import Heard
+    from asr.loadtest.client import Heard
 
 SONG = "ab c"
 READY = json.dumps({"type": "ready"})
@@ -246,7 +246,7 @@ async def test_who_is_not_there_or_says_nothing_is_given_up(
         port = closed.getsockname()[1]
     session = await speak(address_of(f"ws://127.0.0.1:{port}"), recording())
     assert session.error == "cannot connect (connection refused)"
-    monkeypatch.setattr("asr.load.client.ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr("asr.loadtest.client.ANSWER_SECONDS", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = address_of(f"ws://127.0.0.1:{silent.getsockname()[1]}")
         session = await speak(address, recording())
@@ -256,7 +256,7 @@ async def test_who_is_not_there_or_says_nothing_is_given_up(
 @in_a_loop
 async def test_a_server_that_never_finishes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same behind the last word."""
-    monkeypatch.setattr("asr.load.client.FINISH_SECONDS", FINISH_SECONDS / 1000)
+    monkeypatch.setattr("asr.loadtest.client.FINISH_SECONDS", FINISH_SECONDS / 1000)
 
     async def answer(connection: ServerConnection) -> None:
         await connection.send(READY)
@@ -271,7 +271,7 @@ async def test_a_server_that_never_finishes_is_given_up(monkeypatch: pytest.Monk
 @in_a_loop
 async def test_a_connection_that_stays_open_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server would count a session that nobody holds."""
-    monkeypatch.setattr("asr.load.client.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("asr.loadtest.client.ANSWER_SECONDS", 0.2)
     said = recording()
 
     async def answer(connection: ServerConnection) -> None:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from asr.load.figures import Summary
-    from asr.load.run import Run
+    from asr.loadtest.figures import Summary
+    from asr.loadtest.run import Run
 
 PERCENTS = (50, 95, 99)
 

@@ -12,8 +12,8 @@ from asr.metrics import Percentiles
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from asr.load.client import Session
-    from asr.load.run import Run
+    from asr.loadtest.client import Session
+    from asr.loadtest.run import Run
 
 LATE_MS: Final = 10.0  # p99 of the feeder's lateness beyond which a run is void
 HELD: Final = 0.95  # of the streams asked for; the rest are between two sessions

@@ -16,16 +16,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from asr.errors import ConfigError, ServerError
-from asr.load import processes
-from asr.load.client import Heard, Session, address_of, speak
-from asr.load.recordings import CHUNK_MS, Recording
+from asr.loadtest import processes
+from asr.loadtest.client import Heard, Session, address_of, speak
+from asr.loadtest.recordings import CHUNK_MS, Recording
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from websockets.uri import WebSocketURI
 
-    from asr.load.processes import Usage
+    from asr.loadtest.processes import Usage
 
 SETTLE_SECONDS: Final = 1.0  # from the end of the ramp to the beginning of the window
 AGAIN_SECONDS: Final = 1.0  # before a place whose session failed tries another
