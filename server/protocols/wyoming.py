@@ -235,7 +235,7 @@ class Wyoming:
 
 def write_event(kind: str, data: Fields) -> bytes:
     """An event on the wire; it has no payload."""
-    body = json.dumps(data, ensure_ascii=False).encode() if data else b""
+    body = json.dumps(data).encode() if data else b""  # ASCII: half a surrogate pair goes, too
     header = {"type": kind, "version": VERSION, **({"data_length": len(body)} if body else {})}
     return json.dumps(header).encode() + b"\n" + body
 

@@ -135,6 +135,11 @@ def test_a_ping_is_answered_with_its_text() -> None:
     ]
 
 
+def test_half_a_surrogate_pair_comes_back_like_any_text() -> None:
+    """JSON can say it and UTF-8 cannot: the answer must not be the server's own failure."""
+    assert talk(event("ping", text="\ud800")) == [("pong", {"text": "\ud800"})]
+
+
 def test_unknown_events_are_ignored_with_their_payload() -> None:
     """As the protocol demands: a later version of the client must not break."""
     unknown = event("select-program", b"1234", name="x")
