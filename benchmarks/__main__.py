@@ -3,7 +3,8 @@
 DATA is the set that WER, company and streaming against offline are measured on; without it the demo
 recording serves. Setting up takes minutes and a network, so it is measured only with `--setup`;
 emission latency and the aligner need speech whose times are known, `--aligned` and `--synthetic`;
-robustness needs noises and rooms, `--noise`; resuming needs a `redis-server`.
+robustness needs noises and rooms, `--noise`; resuming needs a `redis-server`. The server
+under load, for half an hour and on a hostile day takes an hour and a half in all: `--server`.
 """
 
 from __future__ import annotations
@@ -18,17 +19,26 @@ from benchmarks import (
     company,
     emission_latency,
     examples,
+    hostile,
     memory_and_start,
     realtime_factor,
     resume,
     robustness,
+    server_load,
     setup,
+    soak,
     streaming_equals_offline,
     wer,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+SERVER = (
+    server_load.main,
+    soak.main,
+    hostile.main,
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -37,6 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("data", nargs="?", metavar="DATA", help="manifest or folder")
     parser.add_argument("--record", action="store_true", help="append the figures to results/")
     parser.add_argument("--setup", action="store_true", help="measure setting up, too")
+    parser.add_argument("--server", action="store_true", help="measure the server, too")
     parser.add_argument("--aligned", metavar="FILE", help="manifest that asr align wrote")
     parser.add_argument("--synthetic", metavar="FILE", help="manifest with a synthesiser's times")
     parser.add_argument("--noise", metavar="FILE", help="manifest of noises and rooms")
@@ -57,6 +68,8 @@ def main(arguments: Sequence[str]) -> int:
         emission_latency.main([*record, args.aligned]) if args.aligned else 0,
         alignment.main([*record, args.synthetic, *lexicon]) if args.synthetic else 0,
         setup.main(record) if args.setup else 0,
+        *(measure([*record, *data]) for measure in SERVER if args.server),
+        server_load.main([*record, *data, "--decoder", "greedy"]) if args.server else 0,
     ]
     return max(codes)
 

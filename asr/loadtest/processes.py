@@ -54,8 +54,8 @@ def usage(pids: Sequence[int]) -> Usage | None:
     if not pids:
         return None
     try:
-        processor = sum(_processor(PROC / f"{pid}") for pid in pids)
-        main = sum(_processor(PROC / f"{pid}/task/{pid}") for pid in pids)
+        processor = sum(map(_processor, pids))
+        main = sum(_main_thread(pid) for pid in pids)
         memory = sum(_resident(pid) for pid in pids) / MEGABYTE
     except OSError:
         return None
@@ -93,11 +93,16 @@ def _files(pid: int) -> Iterator[str]:
                 yield str(entry.readlink())
 
 
-def _processor(folder: Path) -> float:
-    """Seconds of processor time of a process or thread."""
+def _processor(pid: int) -> float:
+    """Seconds of processor time of a process."""
     # Behind the name in parentheses, which may hold anything: state is field 3, utime 14, stime 15.
-    fields = (folder / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    fields = (PROC / f"{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _main_thread(pid: int) -> float:
+    """Seconds of processor time of a process's main thread, which is counted in nanoseconds."""
+    return int((PROC / f"{pid}/schedstat").read_text("ascii").split()[0]) / 1e9
 
 
 def _resident(pid: int) -> int:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import asr
+
 ROOT = Path(__file__).parents[2]
 SHELLS = {"asr/microphone.py", "asr/client.py"}  # rooms of asr/ that do move bytes
 SHELLS |= {"asr/loadtest/client.py", "asr/loadtest/run.py"}
@@ -98,6 +100,12 @@ def test_recognition_knows_neither_training_nor_server() -> None:
     wrong = [i for i in of("asr") if i.top in {"training", "server"}]
     wrong = [i for i in wrong if not (i.file.startswith("asr/commands/") and i.lazy)]
     assert named(wrong) == []
+
+
+def test_no_room_has_the_name_of_something_public() -> None:
+    """Once a module `asr.load` is imported, `asr.load()` calls a module."""
+    rooms = {path.stem for path in (ROOT / "asr").iterdir()}
+    assert rooms & set(asr.__all__) == set()
 
 
 def test_training_and_server_do_not_know_each_other() -> None:
