@@ -8,6 +8,7 @@ much.
 from __future__ import annotations
 
 import queue
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -129,13 +130,17 @@ class Microphone:
         self.device = find_device(device, devices())
         self.sample_rate, self.channels = self._choose_format()
         self.received = self.dropped = self.overflows = 0
+        self._awake = threading.Event()  # a block has come, or the end
         self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()  # None: look around
         self._limit = max(1, round(queue_s * 1000 / BLOCK_MS))
         self._stopping = self._ended = False
         self._stream: Any = None
 
     def __enter__(self) -> Self:
-        """Open the device and start to record.
+        """Open the device, start to record, and wait until it hears.
+
+        A device may wake up only after a second or two. Whoever is told that it is open speaks; so
+        it is open once its first block has come (or has not within `PATIENCE_S`: `blocks` tells).
 
         Raises:
             DeviceError: it refuses.
@@ -152,6 +157,7 @@ class Microphone:
                     finished_callback=self._end,
                 )
                 self._stream.start()
+            self._awake.wait(PATIENCE_S)
         except self._sounddevice.PortAudioError as error:
             raise DeviceError(
                 f"microphone {self.device.name!r} cannot be opened: {_reason(error)}; is another "
@@ -226,6 +232,7 @@ class Microphone:
         """Queue a block; on PortAudio's thread."""
         if status.input_overflow:
             self.overflows += 1
+        self._awake.set()
         if self._queue.qsize() >= self._limit:
             self.dropped += frames
         else:
@@ -238,6 +245,7 @@ class Microphone:
         self._wake()
 
     def _wake(self) -> None:
+        self._awake.set()
         self._queue.put(None)
 
     def _gone(self, what: str) -> DeviceError:

@@ -24,6 +24,7 @@ STATUSES: Final = frozenset({101, 400, 404, 429, 503})  # of an answer to a stra
 # Of the end of a strange session. None: our own noise was not read to its end, and the close lost.
 CODES: Final = frozenset({None, 1000, 1002, 1003, 1007, 1008, 1009, 1013})
 SLICE: Final = 1280  # bytes of audio in a message of a one-byte sender
+ASKED, EVERY = 10, 0.1  # pings of a slow reader, and seconds from some to the next
 
 Wrong = list[str]
 
@@ -62,15 +63,19 @@ class Fuzzer:
         self.sessions = 0
         self.wrong: Wrong = []
 
-    async def run(self, messages: int, together: int = 16) -> Wrong:
-        """Send at least so many messages."""
+    async def run(self, messages: int, per_second: float, together: int = 16) -> Wrong:
+        """Send at least so many messages, not faster than so many a second."""
+        begin = asyncio.get_running_loop().time()
         async with asyncio.TaskGroup() as group:
             for _ in range(together):
-                group.create_task(self._some(messages))
+                group.create_task(self._some(messages, begin, per_second))
         return self.wrong
 
-    async def _some(self, messages: int) -> None:
+    async def _some(self, messages: int, begin: float, per_second: float) -> None:
+        now = asyncio.get_running_loop().time
         while self.messages < messages:
+            if (early := begin + self.messages / per_second - now()) > 0:
+                await asyncio.sleep(early)
             number = next(self._numbers)
             session = fuzz.session(self._seed, number, self._protocols)
             self.messages += len(session.messages)
@@ -142,17 +147,18 @@ async def _together(port: int, cases: Sequence[framing.Case], count: int) -> Wro
 
 
 async def slow_readers(port: int, count: int) -> Wrong:
-    """Clients that ask and never listen: they must be cut off, and cost no memory until then."""
+    """Clients that ask 100 times a second and never listen: they must be cut off."""
 
     async def one(source: str) -> None:
         async with RawClient(port, source, receive_bytes=4096) as client:
             await client.begin()
             client.listen_no_more()
-            asked = text({"type": "ping", "id": "x" * 128}) * 50
+            asked = text({"type": "ping", "id": "x" * 128}) * ASKED
             with contextlib.suppress(OSError):
                 while True:
                     client.writer.write(asked)
                     await client.writer.drain()
+                    await asyncio.sleep(EVERY)
 
     return await _all_gone("slow reader", [one] * count)
 

@@ -5,9 +5,11 @@
 
 The network is run once over the recordings; then every combination of the swept settings (those of
 `[decoding]` in the bundle's model.toml otherwise) decodes its output in blocks of two frames, as it
-does live. `--calibrate` fits the weights of words' confidence on one half of the recordings and
-tells the expected calibration error on the other. Times are processor time of the search on one
-core, without the network. The last figures are those of the bundle's own settings.
+does live. `--phrases 50` also expects 50 phrases: random ones, which nobody says and which should
+change nothing, then rare ones that are said, which should be found. `--calibrate` fits the weights
+of words' confidence on one half of the recordings and tells the expected calibration error on the
+other. Times are processor time of the search on one core, without the network. The last figures are
+those of the bundle's own settings.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
 FRAMES_PER_SECOND = 25
 BLOCK = 2  # frames
+FREQUENT_WORDS, COMMON_WORDS = 20_000, 5_000  # ranks in the language model
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--sweep", action="append", default=[], metavar="KEY=A,B,…", help="values to try"
     )
+    parser.add_argument("--phrases", type=int, default=0, metavar="N", help="expect so many, too")
     parser.add_argument("--calibrate", action="store_true", help="fit the words' confidence, too")
     args = parser.parse_args(arguments)
     utterances = inputs.utterances(args)
@@ -89,11 +93,18 @@ def main(arguments: Sequence[str]) -> int:
             changes: dict[str, Any] = dict(chosen)
             if not changes:
                 break
-            one = measure(language, replace(settings, **changes), frames, texts)
+            chosen_settings = replace(settings, **changes)
+            one = measure(language, chosen_settings, frames, texts)
             told = ", ".join(f"{key} {value:g}" for key, value in changes.items())
             print(f"{told}: {line(one)}", flush=True)
+            if args.phrases:
+                beside = expecting(language, chosen_settings, frames, texts, args.phrases)
+                print(f"{told}: {beside.line()}")
         own = measure(language, settings, frames, texts)
     print(f"the bundle's own settings: {line(own)}")
+    expected = expecting(language, settings, frames, texts, args.phrases) if args.phrases else None
+    if expected:
+        print(expected.line())
     if args.calibrate:
         print(calibration(language, settings, frames, texts))
     details: dict[str, object] = {
@@ -125,6 +136,8 @@ def main(arguments: Sequence[str]) -> int:
             details=details,
         ),
     ]
+    if expected:
+        figures += expected.figures(details)
     return report("beam_search", figures, arguments, args.results if args.record else None)
 
 
@@ -188,6 +201,133 @@ def measure(
         max(sizes),
         float(np.mean(waited or [0])),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What expected phrases cost where nobody says them, and gain where somebody does.
+
+    Attributes:
+        unsaid: number of phrases that nobody says.
+        said: number of phrases that are said.
+        wers: word error rates, fractions: without phrases, with the unsaid, with the said ones.
+        changed: recordings that the unsaid ones change.
+        times: how often the said ones are said.
+        found: how often they are heard without and with being expected.
+    """
+
+    unsaid: int
+    said: int
+    wers: tuple[float, float, float]
+    changed: int
+    times: int
+    found: tuple[int, int]
+
+    def line(self) -> str:
+        """For people."""
+        plain, beside, helped = self.wers
+        return (
+            f"{self.unsaid} phrases that nobody says: WER {plain:.2%} → {beside:.2%}, "
+            f"{self.changed} recordings changed; {self.said} rare ones that are said "
+            f"{self.times} times: found {self.found[0]} → {self.found[1]}, WER → {helped:.2%}"
+        )
+
+    def figures(self, details: dict[str, object]) -> list[Figure]:
+        """For the tables."""
+        cost, recall = self.wers[1] - self.wers[0], self.found[1] / max(1, self.times)
+        before = self.found[0] / max(1, self.times)
+        return [
+            Figure(
+                "beam_search.phrases_cost",
+                f"WER added by {self.unsaid} expected phrases that nobody says",
+                cost,
+                "fraction",
+                1,
+                (cost, cost),
+                at_most=0.001,
+                details=details,
+            ),
+            Figure(
+                "beam_search.phrases_found",
+                f"Rare phrases found when expected ({before:.0%} when not)",
+                recall,
+                "fraction",
+                1,
+                (recall, recall),
+                details=details,
+            ),
+        ]
+
+
+def expecting(
+    language: Language,
+    settings: BeamSettings,
+    frames: Sequence[NDArray[np.float32]],
+    texts: Sequence[str],
+    number: int,
+) -> Expectation:
+    """Decode with phrases that nobody says, and with rare ones that are said."""
+    random = np.random.default_rng(0)
+    plain = BeamDecoder(language, settings, frames[0].shape[1])
+    spoken = [metrics.normalise(text) for text in texts]
+    unsaid = unsaid_phrases(plain, language, spoken, number, random)
+    said = rare_phrases(plain, language, spoken, number, random)
+    heard, beside, helped = (
+        [transcript(decoder, rows) for rows in frames]
+        for decoder in (plain, plain.boosted(unsaid), plain.boosted(said))
+    )
+    without, with_unsaid, with_said = (
+        metrics.total(list(map(metrics.count_errors, texts, lines))).wer
+        for lines in (heard, beside, helped)
+    )
+    return Expectation(
+        len(unsaid),
+        len(said),
+        (without, with_unsaid, with_said),
+        sum(map(str.__ne__, heard, beside)),
+        sum(occurrences(said, [line]) for line in spoken),
+        (occurrences(said, heard), occurrences(said, helped)),
+    )
+
+
+def transcript(decoder: BeamDecoder, rows: NDArray[np.float32]) -> str:
+    """What a decoder makes of a recording."""
+    state, words = decoder.advance(decoder.start(), rows)
+    return " ".join(word.text for word in (*words, *decoder.finish(state)))
+
+
+def occurrences(phrases: Sequence[str], lines: Sequence[str]) -> int:
+    """How often phrases stand in lines."""
+    return sum(f" {line} ".count(f" {phrase} ") for line in lines for phrase in phrases)
+
+
+def unsaid_phrases(
+    decoder: BeamDecoder,
+    language: Language,
+    texts: Sequence[str],
+    number: int,
+    random: np.random.Generator,
+) -> list[str]:
+    """Random pairs of frequent words that stand in no text."""
+    frequent = [word for word in language.words[3:FREQUENT_WORDS] if decoder.knows(word)]
+    pairs = (" ".join(random.choice(frequent, 2)) for _ in itertools.repeat(None))
+    return list(itertools.islice((p for p in pairs if not occurrences([p], texts)), number))
+
+
+def rare_phrases(
+    decoder: BeamDecoder,
+    language: Language,
+    texts: Sequence[str],
+    number: int,
+    random: np.random.Generator,
+) -> list[str]:
+    """Neighbours in the texts, a rare word among them."""
+    common = set(language.words[:COMMON_WORDS])
+    pairs = {
+        pair for text in texts for pair in itertools.pairwise(text.split()) if not {*pair} <= common
+    }
+    known = sorted(phrase for phrase in map(" ".join, pairs) if decoder.knows(phrase))
+    return sorted(random.choice(known, min(number, len(known)), replace=False).tolist())
 
 
 class Collector(BeamDecoder):

@@ -174,7 +174,7 @@ class BeamDecoder:
         start = Hypothesis(ROOT, lm.start, 0, FLOOR, -1, 0, 0, 0)
         self._start = BeamState(0, 0, 0, pack(HYPOTHESIS, [start]), b"")
 
-    def boosted(self, phrases: Sequence[str], reward: float = 3.0) -> BeamDecoder:
+    def boosted(self, phrases: Sequence[str], reward: float | None = None) -> BeamDecoder:
         """A decoder that expects phrases; this one stays as it is.
 
         A word of a phrase is paid what its unigram probability is below e^-6, but `reward` at most;
@@ -183,7 +183,7 @@ class BeamDecoder:
 
         Args:
             phrases: words of the lexicon in lower case, with single spaces.
-            reward: in nats.
+            reward: in nats; None is the settings' `phrase_reward`.
 
         Returns:
             A decoder whose states are its own: they know where in a phrase a hypothesis is.
@@ -197,7 +197,7 @@ class BeamDecoder:
         for text in sorted({word for phrase in phrases for word in phrase.split()}):
             if text not in number:
                 raise ConfigError(f"phrases: the lexicon does not say how {text!r} sounds")
-        whole = round(reward * SCALE)
+        whole = round((self.settings.phrase_reward if reward is None else reward) * SCALE)
         rewards = {
             word: min(whole, max(0, -FREQUENT - int(lm.unigram_prob[word])))
             for word in number.values()

@@ -10,7 +10,7 @@ from asr.errors import ConfigError
 
 MAX_BEAM = 10_000
 EVIDENCE = 6  # numbers that tell how surely a word was said
-LATER = {"certainty"}  # settings that the first bundles did not have
+LATER = {"certainty", "phrase_reward"}  # settings that the first bundles did not have
 LOWEST = 64.0  # a log-probability further from 0 is taken to be so far, in nats
 
 
@@ -30,6 +30,7 @@ class BeamSettings:
         gap: frames of 40 ms without a sound that end a word.
         horizon: frames after which a word is committed whatever the other hypotheses say.
         certainty: share of the hypotheses' probability that commits the word it agrees on.
+        phrase_reward: for each word of an expected phrase, at most, in nats.
         calibration: what makes a probability of a word's evidence: one weight for each number of
             `asr.decoding.confidence.evidence`; empty for none.
     """
@@ -46,6 +47,7 @@ class BeamSettings:
     horizon: int = 50
     calibration: tuple[float, ...] = ()
     certainty: float = 1.0
+    phrase_reward: float = 3.0
 
     def __post_init__(self) -> None:
         _demand(isinstance(self.head, str), "head is not a name")
@@ -62,6 +64,7 @@ class BeamSettings:
             ("blank_bonus", -100.0, 100.0),
             ("prior_weight", 0.0, 16.0),
             ("certainty", 0.5, 1.0),
+            ("phrase_reward", 0.0, 100.0),
         ):
             value = getattr(self, name)
             _demand(

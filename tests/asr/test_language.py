@@ -57,9 +57,12 @@ def test_a_bundle_with_a_language_is_searched(tmp_path: Path) -> None:
 def test_a_later_setting_stands_in_a_bundle_only_where_it_is_set(tmp_path: Path) -> None:
     """Bundles from before it keep their id, which covers the settings."""
     write(tmp_path)
-    assert "certainty" not in (tmp_path / "model.toml").read_text()
-    write(tmp_path, replace(SETTINGS, certainty=0.75))
-    assert bundle.read(tmp_path).description.decoding == replace(SETTINGS, certainty=0.75)
+    text = (tmp_path / "model.toml").read_text()
+    assert "certainty" not in text
+    assert "phrase_reward" not in text
+    changed = replace(SETTINGS, certainty=0.75, phrase_reward=2.5)
+    write(tmp_path, changed)
+    assert bundle.read(tmp_path).description.decoding == changed
 
 
 def test_a_bundle_with_a_language_can_be_spelled(tmp_path: Path) -> None:

@@ -313,9 +313,10 @@ def test_a_server_is_told_of_every_wish(capsys, tmp_path):
     for some in (arguments, wished):
         assert commands.main(some) == 0
         outputs.append(capsys.readouterr().out)
-    assert "his stock" in json.loads(outputs[0])["text"]
-    assert "his dog" in json.loads(outputs[1])["text"]  # as was said
+    assert "alternatives" not in outputs[0]
     assert 1 <= len(json.loads(outputs[1])["segments"][0]["alternatives"]) <= 2
+    assert commands.main([*arguments, "--phrase", "xylo"]) == 1
+    assert "'xylo'" in capsys.readouterr().err
     with serving_in_a_thread(None) as url:
         assert commands.main([*wished, "--url", url]) == 0
         assert capsys.readouterr().out == outputs[1]

@@ -56,13 +56,13 @@ def test_a_batch_holds_features_and_targets_of_its_members(tmp_path: Path) -> No
 
 
 def test_frame_labels_are_known_where_the_times_are(tmp_path: Path) -> None:
-    """A phone of 0.1 s after 0.05 s of silence; and nothing is claimed without times."""
+    """A phone of 0.1 s after 0.05 s; frames look 15 ms back. Without times nothing is claimed."""
     known = maker(tmp_path / "a", phones="t", frames=[2, 4, 1])(BATCH)
     unknown = maker(tmp_path / "b")(BATCH)
     assert known is not None
     assert unknown is not None
     labels = known.labels.frame_targets["phones"]
-    assert labels[1, :6].tolist() == [0, 1, 1, 1, 0, 0]
+    assert labels[1, :6].tolist() == [0, 0, 1, 1, 0, 0]
     assert (labels[1, int(known.labels.frames[1]) :] == UNKNOWN).all()
     assert (unknown.labels.frame_targets["phones"] == UNKNOWN).all()
 
