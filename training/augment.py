@@ -6,6 +6,7 @@ resumed run distorts exactly as an uninterrupted one.
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,16 +25,25 @@ if TYPE_CHECKING:
     from training.recipe import Augmentation
 
 RATE = 16000
+VOICES = ("babble", "crowd", "music (with singing)")  # kinds of noise in which somebody speaks
 Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Distorted:
-    """Samples after distortion, and where the original's sample s went: to `lead` + s / `speed`."""
+    """Samples after distortion, and where the original's sample s went: to `lead` + s / `speed`.
+
+    Attributes:
+        samples: float32 [n].
+        speed: how much faster they are played.
+        lead: samples of silence before them.
+        wordless: noise has taken the place of the speech.
+    """
 
     samples: Samples
     speed: float
     lead: int
+    wordless: bool = False
 
 
 class Augmenter:
@@ -45,7 +55,9 @@ class Augmenter:
 
     def __init__(self, settings: Augmentation) -> None:
         self.settings = settings
-        self.noises = _noises(Path(settings.noise)) if settings.noise else []
+        self.noises, self.voiceless = _noises(Path(settings.noise)) if settings.noise else ([], [])
+        if settings.wordless_probability and not self.voiceless:
+            raise DataError(f"{settings.noise}: no noise without voices to teach silence with")
         self.rooms = _rooms(Path(settings.rooms)) if settings.rooms else []
 
     def __call__(self, samples: Samples, rng: np.random.Generator) -> Distorted:
@@ -56,7 +68,10 @@ class Augmenter:
             samples = soxr.resample(samples, RATE * speed, RATE, "LQ")
         if self.rooms and rng.random() < chosen.room_probability:
             samples = reverberate(samples, self.rooms[rng.integers(len(self.rooms))])
-        if self.noises and rng.random() < chosen.noise_probability:
+        wordless = rng.random() < chosen.wordless_probability
+        if wordless:
+            samples = alike(samples, self.voiceless[rng.integers(len(self.voiceless))], rng)
+        elif self.noises and rng.random() < chosen.noise_probability:
             noise = self.noises[rng.integers(len(self.noises))]
             samples = add_noise(samples, noise, float(rng.uniform(*chosen.snr_db)), rng)
         gain = 10 ** (rng.uniform(*chosen.gain_db) / 20)
@@ -64,7 +79,7 @@ class Augmenter:
         lead = tail = 0
         if rng.random() < chosen.silence_probability:
             lead, tail = (int(n) for n in rng.integers(0, int(chosen.silence * RATE) + 1, 2))
-        return Distorted(np.pad(samples, (lead, tail)).astype(np.float32), speed, lead)
+        return Distorted(np.pad(samples, (lead, tail)).astype(np.float32), speed, lead, wordless)
 
 
 def reverberate(samples: Samples, response: Samples) -> Samples:
@@ -83,11 +98,15 @@ def from_direct_sound(response: Samples) -> Samples:
 
 def add_noise(samples: Samples, noise: Samples, snr_db: float, rng: np.random.Generator) -> Samples:
     """Samples with a random stretch of noise (repeated when too short) at a given ratio in dB."""
+    return np.asarray(samples + alike(samples, noise, rng) * 10 ** (-snr_db / 20), np.float32)
+
+
+def alike(samples: Samples, noise: Samples, rng: np.random.Generator) -> Samples:
+    """A random stretch of noise (repeated when too short), as long and as loud as some samples."""
     start = int(rng.integers(len(noise)))
     stretch = np.take(noise, np.arange(start, start + len(samples)), mode="wrap")
     power, noise_power = float(np.mean(samples**2)), max(1e-12, float(np.mean(stretch**2)))
-    gain = np.sqrt(power / noise_power * 10 ** (-snr_db / 10))
-    return np.asarray(samples + stretch * gain, np.float32)
+    return np.asarray(stretch * np.sqrt(power / noise_power), np.float32)
 
 
 def mask(features: Tensor, frames: int, settings: Augmentation, rng: np.random.Generator) -> None:
@@ -106,19 +125,23 @@ def mask(features: Tensor, frames: int, settings: Augmentation, rng: np.random.G
         features[start : start + width] = 0
 
 
-def _noises(manifest: Path) -> list[Samples]:
-    """Training noises of a manifest; of another `split` than `train`, or `kind` `rir`: left out."""
+def _noises(manifest: Path) -> tuple[list[Samples], list[Samples]]:
+    """Training noises of a manifest, and those of them without voices.
+
+    Rows of another `split` than `train`, or of the `kind` `rir`, are left out.
+    """
     try:
         lines = manifest.read_text(encoding="utf-8").split("\n")
         rows = [json.loads(line) for line in lines if line.strip()]
         chosen = [row for row in rows if row.get("split") == "train" and row.get("kind") != "rir"]
         paths = [manifest.parent / row["audio"] for row in chosen]
+        voiceless = [not str(row.get("kind")).startswith(VOICES) for row in chosen]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{manifest}: no readable manifest of noise: {error}") from error
     noises = [_read(path) for path in paths]
     if not noises:
         raise DataError(f"{manifest}: no row has the split `train`")
-    return noises
+    return noises, list(itertools.compress(noises, voiceless))
 
 
 def _rooms(folder: Path) -> list[Samples]:

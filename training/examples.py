@@ -13,7 +13,7 @@ from asr.errors import DataError
 from asr.features import output_frames
 from training.augment import Augmenter, Distorted, mask
 from training.data import Faults, Utterance, needed_frames
-from training.losses import UNKNOWN, Labels, frame_labels
+from training.losses import BLANK, UNKNOWN, Labels, frame_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,7 +103,7 @@ class ExampleMaker:
                 continue
             distorted = self.augmenter(samples, rng) if self.augmenter else Distorted(samples, 1, 0)
             longest = max(map(needed_frames, utterance.targets.values()), default=0)
-            if output_frames(len(distorted.samples)) < longest:
+            if output_frames(len(distorted.samples)) < longest and not distorted.wordless:
                 kind = "transcript longer than the frames allow"
                 self._leave_out(batch.source, member, kind, utterance.name)
                 continue
@@ -128,7 +128,8 @@ class ExampleMaker:
             for row, count, (_, _, rng) in zip(features, frames, kept, strict=True):
                 mask(row, 4 * count, self.augmenter.settings, rng)
         targets = {
-            h: [target_of(utterance, h) for utterance, _, _ in kept] for h in self.wanted.heads
+            h: [NOTHING if d.wordless else target_of(utterance, h) for utterance, d, _ in kept]
+            for h in self.wanted.heads
         }
         labels = Labels(torch.tensor(frames), targets, self._frame_targets(kept, max(frames)))
         return Examples(features, labels, sum(lengths) / 16000)
@@ -142,9 +143,12 @@ class ExampleMaker:
             for row, (utterance, distorted, _) in zip(rows, kept, strict=True):
                 n = len(distorted.samples)
                 known = frame_labels(utterance.phones, number, n, distorted.speed, distorted.lead)
-                row[: len(known)] = known
+                row[: len(known)] = BLANK if distorted.wordless else known
             labels[head] = torch.from_numpy(rows)
         return labels
+
+
+NOTHING = torch.zeros(0, dtype=torch.int64)  # what is to be written where nobody speaks
 
 
 def target_of(utterance: Utterance, head: str) -> Tensor | None:

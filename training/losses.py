@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from training.crf import UnitTrigram
 
 UNKNOWN = -100  # label of a frame that is not counted
+BLANK = 0  # label of a frame in which nothing is said
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,6 +139,9 @@ class Augmentation:
         gain_db: lowest and highest change of level.
         noise: manifest of noise recordings (`audio`, `split`); empty: no noise.
         noise_probability: how often noise is added.
+        wordless_probability: how often noise takes the place of the speech, with nothing to be
+            written, so that noise is not taken for words. Needs `noise`, whose voices (kinds that
+            begin with `babble`, `crowd` or `music (with singing)`) are left out.
         snr_db: lowest and highest ratio of speech to noise.
         rooms: folder of impulse responses; empty: none.
         room_probability: how often an utterance is heard through a room.
@@ -154,6 +157,7 @@ class Augmentation:
     gain_db: tuple[Decibels, Decibels] = (-12.0, 6.0)
     noise: str = ""
     noise_probability: Share = 0.3
+    wordless_probability: Share = 0.0
     snr_db: tuple[Decibels, Decibels] = (5.0, 30.0)
     rooms: str = ""
     room_probability: Share = 0.2
@@ -169,6 +173,8 @@ class Augmentation:
             low, high = getattr(self, name)
             if low > high:
                 raise ConfigError(f"augmentation.{name}: the lower value comes first")
+        if self.wordless_probability and not self.noise:
+            raise ConfigError("augmentation.wordless_probability: needs `noise`, a manifest")
 
 
 @dataclass(frozen=True, slots=True)

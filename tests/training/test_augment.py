@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -145,3 +146,32 @@ def test_a_folder_without_rooms_is_named(tmp_path: Path) -> None:
     """A path with a slip in it must not mean "no rooms"."""
     with pytest.raises(DataError, match="no impulse responses"):
         Augmenter(Augmentation(rooms=str(tmp_path)))
+
+
+def test_noise_takes_the_place_of_speech_as_often_as_asked(full: Augmenter, tmp_path: Path) -> None:
+    """As long and as loud as it, from noise without voices; and only where there is some."""
+    rows = [
+        {"audio": f"{kind}.wav", "split": "train", "kind": f"{kind} (mix)"}
+        for kind in ("babble", "rain")
+    ]
+    for row in rows:  # babble is a square wave here
+        wave = (
+            np.sign(rng().standard_normal(4000))
+            if "babble" in row["kind"]
+            else rng().uniform(-1, 1, 4000)
+        )
+        soundfile.write(tmp_path / row["audio"], 0.1 * wave, 16000)
+    manifest = tmp_path / "noise.jsonl"
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    some = Augmenter(replace(NOTHING, noise=str(manifest), wordless_probability=0.5))
+    found = [some(SPEECH, rng(seed)) for seed in range(60)]
+    noise = [distorted for distorted in found if distorted.wordless]
+    assert 15 < len(noise) < 45
+    for distorted in noise:
+        assert len(distorted.samples) == len(SPEECH)
+        assert np.std(distorted.samples) == pytest.approx(np.std(SPEECH), rel=0.01)
+        assert len(np.unique(np.abs(distorted.samples))) > 100  # no square wave
+    assert not any(full(SPEECH, rng(seed)).wordless for seed in range(20))
+    manifest.write_text(json.dumps(rows[0]))
+    with pytest.raises(DataError, match="without voices"):
+        Augmenter(replace(NOTHING, noise=str(manifest), wordless_probability=0.5))

@@ -17,7 +17,7 @@ from training.batching import Batch
 from training.data import Rule, load, manifest_rows
 from training.examples import ExampleMaker, Wanted
 from training.features import neutral
-from training.losses import UNKNOWN
+from training.losses import UNKNOWN, ctc
 from training.recipe import Augmentation
 from training.units import characters
 
@@ -65,6 +65,24 @@ def test_frame_labels_are_known_where_the_times_are(tmp_path: Path) -> None:
     assert labels[1, :6].tolist() == [0, 0, 1, 1, 0, 0]
     assert (labels[1, int(known.labels.frames[1]) :] == UNKNOWN).all()
     assert (unknown.labels.frame_targets["phones"] == UNKNOWN).all()
+
+
+def test_noise_is_to_be_written_as_nothing(tmp_path: Path) -> None:
+    """No unit for any head, the blank in every frame of known times, and a finite loss."""
+    soundfile.write(tmp_path / "n.wav", np.random.default_rng(1).normal(0, 0.1, 9000), 16000)
+    (tmp_path / "noise.jsonl").write_text('{"audio": "n.wav", "split": "train", "kind": "rain"}')
+    noise = Augmentation(noise=str(tmp_path / "noise.jsonl"), wordless_probability=1.0)
+    made = maker(tmp_path / "a", Augmenter(noise), phones="t", frames=[2, 4, 1])(BATCH)
+    assert made is not None
+    targets = [t for values in made.labels.targets.values() for t in values]
+    assert [None if t is None else len(t) for t in targets] == [0] * len(targets)
+    labels = made.labels.frame_targets["phones"]
+    assert all((row[:n] == 0).all() for row, n in zip(labels, made.labels.frames, strict=True))
+    logits = torch.zeros(len(labels), labels.shape[1], 5, requires_grad=True)
+    loss = ctc(logits, made.labels.frames, made.labels.targets["letters"])
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert loss > 0
+    assert (gradient[..., 0] <= 0).all()
 
 
 def test_examples_depend_on_seed_utterance_and_pass_alone(tmp_path: Path) -> None:
