@@ -24,7 +24,11 @@ STATUSES: Final = frozenset({101, 400, 404, 429, 503})  # of an answer to a stra
 # Of the end of a strange session. None: our own noise was not read to its end, and the close lost.
 CODES: Final = frozenset({None, 1000, 1002, 1003, 1007, 1008, 1009, 1013})
 SLICE: Final = 1280  # bytes of audio in a message of a one-byte sender
-ASKED, EVERY = 10, 0.1  # pings of a slow reader, and seconds from some to the next
+# Of slow readers: pings a second of all of them, and seconds in which they must be cut off. The
+# system takes 3 MB of answers for each before anything waits.
+ASKED: Final = 5000
+SLOW_SECONDS: Final = 300.0
+EVERY: Final = 0.1  # seconds from some pings to the next
 
 Wrong = list[str]
 
@@ -147,20 +151,20 @@ async def _together(port: int, cases: Sequence[framing.Case], count: int) -> Wro
 
 
 async def slow_readers(port: int, count: int) -> Wrong:
-    """Clients that ask 100 times a second and never listen: they must be cut off."""
+    """Clients that ask again and again and never listen: they must be cut off."""
+    asked = text({"type": "ping", "id": "x" * 128}) * round(ASKED * EVERY / count)
 
     async def one(source: str) -> None:
         async with RawClient(port, source, receive_bytes=4096) as client:
             await client.begin()
             client.listen_no_more()
-            asked = text({"type": "ping", "id": "x" * 128}) * ASKED
             with contextlib.suppress(OSError):
                 while True:
                     client.writer.write(asked)
                     await client.writer.drain()
                     await asyncio.sleep(EVERY)
 
-    return await _all_gone("slow reader", [one] * count)
+    return await _all_gone("slow reader", [one] * count, SLOW_SECONDS)
 
 
 async def half_open(port: int, count: int) -> Wrong:
@@ -188,15 +192,17 @@ async def half_open(port: int, count: int) -> Wrong:
     return await _all_gone("half-open", [silent, half_a_request, no_start, no_pong] * count)
 
 
-async def _all_gone(what: str, clients: Sequence[Callable[[str], Awaitable[None]]]) -> Wrong:
+async def _all_gone(
+    what: str, clients: Sequence[Callable[[str], Awaitable[None]]], seconds: float = GONE_SECONDS
+) -> Wrong:
     """Run clients that end when the server ends them."""
 
     async def one(client: Callable[[str], Awaitable[None]], source: str) -> str:
         try:
-            async with asyncio.timeout(GONE_SECONDS):
+            async with asyncio.timeout(seconds):
                 await client(source)
         except TimeoutError:
-            return f"{what} {client.__name__}: still there after {GONE_SECONDS:g} s"
+            return f"{what} {client.__name__}: still there after {seconds:g} s"
         except OSError:  # cut off, as it should be
             return ""
         return ""

@@ -116,7 +116,7 @@ class Listener:
         """Say everything, hear everything."""
         self.cuts = wire.cuts
         async with asyncio.TaskGroup() as group:
-            cutter = group.create_task(_cut(wire, cut_seconds, seed))
+            cutter = group.create_task(self._cut(wire, cut_seconds, seed))
             try:
                 async for event in stream(wire.url, self._paced(begin), SAMPLE_RATE, Options()):
                     now = asyncio.get_running_loop().time()
@@ -140,6 +140,17 @@ class Listener:
                 self.late.append((now(), now() - due))
             yield chunk
 
+    async def _cut(self, wire: Wire, mean_seconds: float, seed: int) -> None:
+        """Cut the wire again and again, at moments nobody can foresee.
+
+        Not before something was heard: a client that cannot even begin tells its user, and leaves.
+        """
+        chance = random.Random(f"cuts {seed}")  # noqa: S311 - no secret
+        while True:
+            await asyncio.sleep(chance.expovariate(1 / mean_seconds))
+            if self.partials:
+                wire.cut()
+
     def calm(self) -> list[tuple[float, float]]:
         """The partials that are not of a session which catches up."""
         return [
@@ -147,14 +158,6 @@ class Listener:
             for moment, latency in self.partials
             if not any(cut <= moment < cut + AFTER_CUT for cut in self.cuts)
         ]
-
-
-async def _cut(wire: Wire, mean_seconds: float, seed: int) -> None:
-    """Cut a wire again and again, at moments nobody can foresee."""
-    chance = random.Random(f"cuts {seed}")  # noqa: S311 - no secret
-    while True:
-        await asyncio.sleep(chance.expovariate(1 / mean_seconds))
-        wire.cut()
 
 
 @dataclass
