@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from training.units import Units
 
 IMPOSSIBLE = -1e30
+SOUNDING = 3.0  # nats that a unit is ahead of the blank while it is heard
 MOST_CELLS = 1_000_000_000  # frames times states, a byte each, that are held at a time
 
 
@@ -100,7 +101,8 @@ def align_words(
         units: turn a word into unit numbers.
 
     Returns:
-        The words, each from its first unit to its last, and the units.
+        The words, each from its first unit to its last, and the units. The last unit of a word ends
+        where it is heard to end (`heard_end`).
 
     Raises:
         DataError: the text cannot be written, or not in so few frames.
@@ -111,15 +113,39 @@ def align_words(
     # Characters have a unit for the space, which belongs to no word.
     space = 1 if len(numbers) > sum(lengths) else 0
     frames = align(log_probs, numbers)
+    found, first = [], 0
+    for word, length in zip(words, lengths, strict=True):
+        last = first + length - 1
+        end = heard_end(log_probs, numbers[last], *frames[last])
+        frames[last] = frames[last][0], end
+        found.append(Span(word, frames[first][0], end))
+        first += length + space
     spelled = [
         Span(units.units[number], *span) for number, span in zip(numbers, frames, strict=True)
     ]
-    found, first = [], 0
-    for word, length in zip(words, lengths, strict=True):
-        end = first + length
-        found.append(Span(word, frames[first][0], frames[end - 1][1]))
-        first = end + space
     return found, spelled
+
+
+def heard_end(log_probs: NDArray[np.float32], unit: int, start: int, end: int) -> int:
+    """Where a unit that the best path keeps until `end` has ended for a listener.
+
+    A path has to choose between the unit and the blank; a network in doubt whether a sound is still
+    dying away leans to the unit for up to half a second of silence. A unit is heard from where it
+    is furthest ahead of the blank up to the first frame in which it is less than 3 nats ahead.
+
+    Args:
+        log_probs: [T, V], natural logarithms, the blank at 0.
+        unit: its number.
+        start: its first frame.
+        end: one past its last.
+
+    Returns:
+        A frame in start + 1 … end.
+    """
+    ahead = log_probs[start:end, unit] - log_probs[start:end, 0]
+    peak = int(ahead.argmax())
+    faint = np.flatnonzero(ahead[peak + 1 :] < SOUNDING)
+    return start + peak + 1 + int(faint[0]) if len(faint) else end
 
 
 def head_log_probs(

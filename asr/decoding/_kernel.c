@@ -19,6 +19,7 @@
 #define FLOOR (-(1 << 29)) /* of every score: what cannot be; far from overflow */
 #define ROOT 0
 #define NO_WORD (-1)
+#define SOUNDING (3 << 10) /* what a sound that lasts is ahead of a blank */
 #define MARGIN (6 << 10) /* behind the best hypothesis, within which another may be shown */
 #define MEMO_BITS 14
 #define MAX_UNITS 256
@@ -446,7 +447,8 @@ static void select_best(Search *s)
         to->blank = c->blank;
         to->sound = c->sound;
         to->start = from->start;
-        to->end = c->sound >= c->blank ? s->frame + 1 : from->end;
+        int begins = c->node != from->node || c->word != NO_WORD;
+        to->end = begins || c->sound - c->blank >= SOUNDING ? s->frame + 1 : from->end;
         to->mark = from->mark;
         to->history = from->history;
         if (from->node == ROOT && c->node != ROOT) {

@@ -48,6 +48,7 @@ FLOOR = -(1 << 29)  # of every score: what cannot be
 ROOT = 0
 NO_WORD = -1
 ONE = 1 << 15  # a share of everything
+SOUNDING = 3 * SCALE  # what a sound that lasts is ahead of a blank
 MARGIN = 6 * SCALE  # behind the best hypothesis, within which another may be shown
 MEMO_SIZE = 1 << 16  # scores of the language model that are remembered
 
@@ -93,7 +94,7 @@ class Hypothesis(NamedTuple):
         sound: of those that end in its last phone.
         history: index of its last complete word, -1 if all words before are committed.
         start: frame in which the open word began; 0 at the root.
-        end: one past the last frame in which its last phone was likelier than a blank.
+        end: one past the last frame in which its last phone began, or was 3 nats ahead of a blank.
         mark: score at which the open word began, less what free phones would have had; 0 at the
             root.
     """
@@ -396,7 +397,9 @@ class Search:
                     cost = max(FLOOR, c.mark - source.mark)
                     entries[key] = self._append(c.word, source, cost, c.word_lm)
                 history = entries[key]
-            end = self.frame + 1 if c.sound >= c.blank else source.end
+            begins = c.node != source.node or c.word != NO_WORD
+            sounds = begins or c.sound - c.blank >= SOUNDING
+            end = self.frame + 1 if sounds else source.end
             survivors.append(
                 Hypothesis(c.node, c.lm, c.blank, c.sound, history, c.start, end, c.mark)
             )

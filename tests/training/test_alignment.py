@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from asr.errors import DataError
 from tests import tiny
 from training import alignment
-from training.alignment import Span, align, align_words, head_log_probs, joined, samples_of
+from training.alignment import (
+    Span,
+    align,
+    align_words,
+    head_log_probs,
+    heard_end,
+    joined,
+    samples_of,
+)
 from training.units import BLANK_UNIT, Pieces, Units, characters, phones
 
 UNITS = 3
@@ -132,6 +140,18 @@ def test_phones_of_a_word_join_and_words_stay_apart(
         sounds = [next(left) for _ in text]
         assert (sounds[0][1], sounds[-1][2]) == samples_of(word, length)
         assert all(a[2] == b[1] for a, b in itertools.pairwise(sounds))
+
+
+def test_a_sound_in_doubt_is_heard_no_longer() -> None:
+    """A unit that is but little ahead of the blank in the silence behind a word ends before it."""
+    ahead = np.array([-9, 2, 8, 6, 4, 2, 4, 1, 1, -9], float)
+    scores = np.stack([np.zeros_like(ahead), ahead], 1)
+    log_probs = (scores - np.log(np.exp(scores).sum(1, keepdims=True))).astype(np.float32)
+    assert align(log_probs, [1]) == [(1, 9)]
+    assert heard_end(log_probs, 1, 1, 9) == 5
+    assert heard_end(log_probs, 1, 1, 4) == 4
+    # Never ahead by much, it is heard where it is furthest ahead, and there alone.
+    assert heard_end(log_probs, 1, 7, 9) == 8
 
 
 def test_gaps_are_closed_in_the_middle() -> None:
