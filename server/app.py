@@ -1,8 +1,8 @@
 """The server: one port, its sessions, and an orderly end.
 
-Every path of `ROUTES` is a websocket. `GET /healthz` tells whether the server works, `/readyz`
-whether it takes new sessions, `/metrics` how it fares. Who is let in, `server/admission.py` decides
-before the upgrade.
+Every path of `Server.routes` is a websocket. `GET /healthz` tells whether the server works,
+`/readyz` whether it takes new sessions, `/metrics` how it fares. Who is let in,
+`server/admission.py` decides before the upgrade.
 """
 
 from __future__ import annotations
@@ -93,6 +93,7 @@ class Server:
     Attributes:
         admission: decides who is let in.
         resumption: begins and resumes sessions; in this process, unless replaced before the start.
+        routes: which protocol is spoken on which path; likewise.
         wyoming_listener: where to speak Wyoming, if it is set before the start.
         places: connections that were let in; at most `limits.sessions`.
         sessions: those whose handshake is done.
@@ -115,6 +116,7 @@ class Server:
         self._tls = tls
         self._transcripts = transcripts
         self.resumption = keep_here(self._limits)
+        self.routes = ROUTES
         self.wyoming_listener: socket.socket | None = None
         self.admission = Admission(self._limits, access or Access(), self._meter.queue_delay)
         self.places: set[Visitor | TcpConnection] = set()
@@ -369,8 +371,8 @@ class Server:
         path = _path(request)
         if path in PLAIN:
             return PLAIN[path](self, connection, request)
-        if path not in ROUTES:
-            known = ", ".join(ROUTES)
+        if path not in self.routes:
+            known = ", ".join(self.routes)
             return connection.respond(HTTPStatus.NOT_FOUND, f"not found; here is {known}\n")
         address = client_address(
             str((connection.remote_address or ("",))[0]),
@@ -383,7 +385,7 @@ class Server:
         try:
             connection.protocol_spoken = self._speak(connection, request)
         except ProtocolError as error:
-            content_type, body = ROUTES[path].refusal(error)
+            content_type, body = self.routes[path].refusal(error)
             return _typed(connection.respond(HTTPStatus.BAD_REQUEST, body), content_type)
         connection.address = address
         connection.holder = self.admission.holder(request)
@@ -403,7 +405,7 @@ class Server:
         """
         assert self._model is not None  # noqa: S101 - nobody is let in before
         path, _, query = request.path.partition("?")
-        route = ROUTES[path]
+        route = self.routes[path]
         if route.message_bytes is not None:
             connection.protocol.max_message_size = route.message_bytes
         fields = tuple(parse_qsl(query, keep_blank_values=True))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from server.native import Native
 from server.protocols import deepgram, openai_realtime
+from server.protocols.root import Root
 from server.protocols.sherpa import Sherpa
 from server.protocols.vosk import Vosk
 
@@ -43,6 +44,16 @@ ROUTES: Final[dict[str, Route]] = {
     "/v1/realtime": Route(
         openai_realtime.OpenAIRealtime, message_bytes=openai_realtime.MESSAGE_BYTES
     ),
+    "/vosk": Route(Vosk),
     "/sherpa": Route(Sherpa),
-    "/": Route(Vosk),
+    "/": Route(Root),
 }
+
+
+def with_root(otherwise: str) -> dict[str, Route]:
+    """The routes, where a client of `/` whose first words tell nothing speaks this protocol.
+
+    Args:
+        otherwise: one of `server.protocols.root.SPEAKERS`.
+    """
+    return {**ROUTES, "/": Route(lambda hello: Root(hello, otherwise))}

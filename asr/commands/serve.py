@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_access(parser.add_argument_group("who may connect"))
     _add_limits(parser.add_argument_group("how much"))
     _add_resumption(parser.add_argument_group("sessions whose connection is lost"))
-    _add_wyoming(parser.add_argument_group("Home Assistant"))
+    _add_foreign(parser.add_argument_group("clients of other recognisers"))
     log = parser.add_argument_group("log, on standard error")
     log.add_argument(
         "--log-format",
@@ -146,7 +146,14 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_wyoming(group: argparse._ArgumentGroup) -> None:
+def _add_foreign(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--root-protocol",
+        choices=("vosk", "sherpa"),
+        default="vosk",
+        help="whose protocol a client without a path speaks where its first message does not tell "
+        "(default: vosk)",
+    )
     group.add_argument(
         "--wyoming-port",
         type=_port,
@@ -204,6 +211,7 @@ def run(args: argparse.Namespace) -> int:
     from server import app, logs
     from server.admission import is_loopback
     from server.metrics import Board, Metrics
+    from server.routes import with_root
     from server.workers import Supervisor
 
     logs.configure(args.log_format)
@@ -225,6 +233,7 @@ def run(args: argparse.Namespace) -> int:
             transcripts=args.log_transcripts,
         )
         server.resumption = resumption()
+        server.routes = with_root(args.root_protocol)
         server.wyoming_listener = wyoming
         events = app.Events(ready, partial(_renew, args, server, certificate), lifeline)
         asyncio.run(app.run(server, listener, load, events))

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FORMAT: Final = AudioFormat("f32le", 16000, 1)
+DONE: Final = "Done"  # no more samples come
 LEAST: Final = 1e-6  # a confidence below it is told as its logarithm, too
 
 
@@ -59,9 +60,9 @@ class Sherpa:
             return []
         if isinstance(message, bytes):
             return [Audio(self._samples.take(message))]
-        if message != "Done":
+        if message != DONE:
             raise ProtocolError(
-                f"text message {show(message)} is not Done, the only one there is",
+                f"text message {show(message)} is not {DONE}, the only one there is",
                 "unknown_type",
                 1003,
             )
