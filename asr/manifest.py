@@ -88,16 +88,7 @@ def read_manifest(path: Path, split: str | None = None) -> list[Utterance]:
     Raises:
         DataError: the file cannot be read, or a line is no such object; the message has its number.
     """
-    try:
-        # Not splitlines(): a text may hold U+2028 and its like.
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a manifest: {error}") from error
-    rows = [
-        (number, _row(line, f"{path}:{number}"))
-        for number, line in enumerate(lines, 1)
-        if line.strip()
-    ]
+    rows = _rows(path, ("audio", "text"))
     if split is not None:
         rows = [(number, row) for number, row in rows if row.get("split") == split]
         if not rows:
@@ -114,14 +105,41 @@ def read_manifest(path: Path, split: str | None = None) -> list[Utterance]:
     ]
 
 
-def _row(line: str, where: str) -> dict[str, Any]:
+def read_audio_paths(path: Path) -> list[str]:
+    """The values of `audio` in a manifest whose rows need have no `text`, in their order.
+
+    Raises:
+        DataError: the file cannot be read, holds no row, or a line is no object with `audio`; the
+            message has its number.
+    """
+    rows = _rows(path, ("audio",))
+    if not rows:
+        raise DataError(f"{path}: names no recordings")
+    return [row["audio"] for _, row in rows]
+
+
+def _rows(path: Path, needed: tuple[str, ...]) -> list[tuple[int, dict[str, Any]]]:
+    """The objects of a manifest, with their lines' numbers and a string for each key needed."""
+    try:
+        # Not splitlines(): a text may hold U+2028 and its like.
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as a manifest: {error}") from error
+    return [
+        (number, _row(line, f"{path}:{number}", needed))
+        for number, line in enumerate(lines, 1)
+        if line.strip()
+    ]
+
+
+def _row(line: str, where: str, needed: tuple[str, ...]) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except ValueError as error:
         raise DataError(f"{where}: no JSON object: {error}") from error
     if not isinstance(row, dict):
         raise DataError(f"{where}: no JSON object, but {line[:40]}")
-    for key in ("audio", "text"):
+    for key in needed:
         if not isinstance(row.get(key), str):
             raise DataError(f"{where}: needs the key `{key}` with a string")
     return row

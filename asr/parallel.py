@@ -1,7 +1,8 @@
-"""One job for each of many things, in several processes, results in the order of the things.
+"""One job for each of many things, in several processes.
 
-What a job needs (a model, mostly) is loaded once in every process. Each process has one thread, so
-that figures are those of one core and processes do not get in each other's way.
+`each` gives results in the order of the things, `as_done` as they become known. What a job needs (a
+model, mostly) is loaded once in every process. Each process has one thread, so that figures are
+those of one core and processes do not get in each other's way.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from itertools import repeat
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asr.errors import Error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 Tool = TypeVar("Tool")
 Thing = TypeVar("Thing")
@@ -27,6 +29,7 @@ Outcome = TypeVar("Outcome")
 
 # BLAS and PyTorch read it when they are loaded.
 THREADS = "OMP_NUM_THREADS"
+AHEAD = 2  # things handed out for each process: one to work on, one that waits for it
 
 
 def each(
@@ -53,10 +56,52 @@ def each(
         yield from (work(tool, thing) for thing in things)
         return
     load()
+    waiting: dict[int, Outcome] = {}
+    due = 0
+    numbered = partial(_work_on_numbered, work)
+    for (number, _), outcome in as_done(load, numbered, enumerate(things), jobs):
+        waiting[number] = outcome
+        while due in waiting:
+            yield waiting.pop(due)
+            due += 1
+
+
+def as_done(
+    load: Callable[[], Tool],
+    work: Callable[[Tool, Thing], Outcome],
+    things: Iterable[Thing],
+    jobs: int,
+) -> Generator[tuple[Thing, Outcome], None, None]:
+    """Each thing and what `work` makes of it, as it becomes known.
+
+    However many things there are, no more than `AHEAD` for each process are handed out, and nothing
+    but those is kept.
+
+    Args:
+        load: makes the tool, once in every process that works.
+        work: as in `each`.
+        things: what to work on; taken one by one.
+        jobs: processes, ≥ 1; with one, everything is done in this process.
+
+    Raises:
+        Error: as in `each`.
+    """
+    if jobs <= 1:
+        tool = load()
+        yield from ((thing, work(tool, thing)) for thing in things)
+        return
     context = multiprocessing.get_context("spawn")  # forking is unsafe once a library has threads
     with _one_thread(), ProcessPoolExecutor(jobs, context, _prepare, (load,)) as pool:
+        rest = iter(things)
+        pending: dict[Future[Outcome], Thing] = {}
         try:
-            yield from pool.map(_work_here, repeat(work), things)
+            while True:
+                for thing in islice(rest, AHEAD * jobs - len(pending)):
+                    pending[pool.submit(_work_here, work, thing)] = thing
+                if not pending:
+                    return
+                for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                    yield pending.pop(future), future.result()
         except BrokenProcessPool as error:
             raise Error("a worker process died (out of memory?); try fewer --jobs") from error
         finally:
@@ -69,6 +114,10 @@ _own = deque[Any](maxlen=1)  # a worker process's tool, once prepared
 def _prepare(load: Callable[[], Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops the rest
     _own.append(load())
+
+
+def _work_on_numbered(work: Callable[[Any, Any], Any], tool: Any, numbered: tuple[int, Any]) -> Any:
+    return work(tool, numbered[1])
 
 
 def _work_here(work: Callable[[Any, Any], Any], thing: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -98,8 +99,12 @@ def _n_best(text: str) -> int:
     raise argparse.ArgumentTypeError(f"{text} is no number of 1 to {MAX_N_BEST}")
 
 
-def _options(args: argparse.Namespace) -> Options:
-    """What the arguments want of the recogniser."""
+def options(args: argparse.Namespace) -> Options:
+    """What the arguments want of the recogniser.
+
+    Raises:
+        UsageError: a phrase has no words.
+    """
     from asr.commands import UsageError
     from asr.state import Options, plain
 
@@ -138,9 +143,28 @@ def choose(args: argparse.Namespace, notice: Callable[[str], None] = tell) -> Re
             raise UsageError(
                 "--url leaves --model, --precision and --decoder to the server; drop them"
             )
-        return _remote(args.url, _options(args), notice)
-    options = _options(args)
-    return _local(load(args.model, args.precision, args.decoder), options)
+        return _remote(args.url, options(args), notice)
+    wanted = options(args)
+    return _local(load(args.model, args.precision, args.decoder), wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A choice of model that other processes and machines can load: call it.
+
+    Attributes:
+        name: as `--model` has it; a path must be absolute for others to find it.
+        precision: `int8` or `float32`.
+        decoder: `beam` or `greedy`; None is the model's best.
+    """
+
+    name: str | None
+    precision: str
+    decoder: str | None
+
+    def __call__(self) -> Any:
+        """The recogniser; errors as in `load`."""
+        return load(self.name, self.precision, self.decoder)
 
 
 def load(model: str | None, precision: str, decoder: str | None = None) -> Any:

@@ -5,21 +5,20 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from asr.commands import recognition
+from asr.commands import batch, recognition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from asr.commands.recognition import Recognition
     from asr.commands.screen import Screen
-    from asr.resampling import Samples
-    from asr.transcript import Event, Transcript
+    from asr.recordings import Recording
+    from asr.transcript import Event
 
 SUMMARY = "write down what is said in audio files, or in audio on standard input"
 FORMATS = ("text", "json", "srt", "vtt", "tsv", "ctm")
-PIECE_SECONDS = 0.25  # audio handed on at a time: words appear while a file is being read
 STDIN = "-"
 
 
@@ -27,10 +26,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument(
         "files",
-        nargs="+",
+        nargs="*",
         metavar="FILE",
         help="wav, flac, ogg, opus, mp3 or whatever else libsndfile reads, of any rate and number "
-        "of channels; - is standard input",
+        "of channels; a folder of those; a manifest (.jsonl); - is standard input",
+    )
+    parser.add_argument(
+        "--files-from",
+        metavar="LIST",
+        type=Path,
+        help="also the recordings whose paths this file names, one a line",
     )
     parser.add_argument(
         "--format",
@@ -43,8 +48,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="DIR",
         default=STDIN,
-        help="write a file for each input into this folder; - is standard output (default: -)",
+        help="write a file for each input into this folder, but those that are there already; - is "
+        "standard output (default: -)",
     )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="with --output DIR: do everything anew, also where other settings made what is there",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="with --output DIR: recordings at a time, each in a process with one thread "
+        "(default: 1)",
+    )
+    _add_cluster_arguments(parser)
     parser.add_argument(
         "--raw",
         metavar="RATE",
@@ -61,6 +81,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     recognition.add_arguments(parser)
 
 
+def _add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options for many machines."""
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="with --output DIR: let the workers of a Dask cluster recognise, whose scheduler is "
+        "at tls://HOST:PORT or tcp://HOST:PORT",
+    )
+    for name, what in (
+        ("ca", "certificates of who signed those of the cluster"),
+        ("cert", "our certificate"),
+        ("key", "its private key"),
+    ):
+        parser.add_argument(
+            f"--tls-{name}",
+            metavar="FILE",
+            type=Path,
+            help=f"with --cluster tls://…: {what}, PEM",
+        )
+
+
 def run(args: argparse.Namespace) -> int:
     """Transcribe every file; one that cannot be is told, and the others go on.
 
@@ -71,14 +112,20 @@ def run(args: argparse.Namespace) -> int:
         UsageError: the arguments contradict each other.
         Error: the model cannot be loaded.
     """
+    found = _recordings(args)
+    _check(args, found)
+    return _aloud(args, found) if args.output == STDIN else batch.run(args, found)
+
+
+def _aloud(args: argparse.Namespace, found: list[Recording]) -> int:
+    """Write everything to standard output, while it is recognised."""
     from asr.errors import Error
 
-    targets = _targets(args)
     recognise = recognition.choose(args)
     failed = False
-    for number, (file, target) in enumerate(zip(args.files, targets, strict=True)):
+    for number, recording in enumerate(found):
         try:
-            _one(args, file, target, recognise, first=number == 0)
+            _one(args, recording.name, recognise, first=number == 0, alone=len(found) == 1)
         except Error as error:
             sys.stdout.flush()
             print(f"asr: {error}", file=sys.stderr)
@@ -87,105 +134,31 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _one(
-    args: argparse.Namespace,
-    file: str,
-    target: Path | None,
-    recognise: Recognition,
-    *,
-    first: bool,
+    args: argparse.Namespace, file: str, recognise: Recognition, *, first: bool, alone: bool
 ) -> None:
-    """Transcribe one file to its target, or to standard output."""
-    from asr import writers
+    """Transcribe one file to standard output."""
+    from asr import recordings, writers
 
-    screen = _screen(args, file) if args.format == "text" and target is None else None
+    screen = _screen(args, "" if alone else f"{file}: ") if args.format == "text" else None
     try:
-        transcript, repaired = _recognise(args, file, recognise, screen)
+        rate, chunks = recordings.opened(file, args.raw)
+        transcript, repaired = recognise(chunks, rate, _watcher(args, screen))
     finally:
         if screen:
             screen.close()
     if repaired:
-        print(
-            f"asr: {file}: {repaired} samples were not finite or absurdly large; they counted "
-            "as silence",
-            file=sys.stderr,
-        )
+        recognition.tell(batch.repaired(file, repaired))
     if screen:
         return
     content = writers.FORMATS[args.format](transcript, file)
-    if target:
-        _write(target, content)
-    else:
-        if args.format == "tsv" and not first:
-            content = content.partition("\n")[2]  # one table, one head
-        print(content, end="", flush=True)
+    if args.format == "tsv" and not first:
+        content = content.partition("\n")[2]  # one table, one head
+    print(content, end="", flush=True)
 
 
-def _recognise(
-    args: argparse.Namespace, file: str, recognise: Recognition, screen: Screen | None
-) -> tuple[Transcript, int]:
-    """Open the input and recognise it, with what is to be seen meanwhile."""
-    on_event = _watcher(args, screen)
-    if args.raw is None:
-        rate, chunks = _decoded(file)
-        return recognise(chunks, rate, on_event)
-    if file == STDIN:
-        return recognise(_raw(_stdin(), "standard input"), args.raw, on_event)
-    from asr.errors import AudioError
-
-    try:
-        with Path(file).open("rb") as stream:
-            return recognise(_raw(stream, file), args.raw, on_event)
-    except OSError as error:
-        raise AudioError(f"{file}: cannot be read ({error.strerror}); check the path") from None
-
-
-def _decoded(file: str) -> tuple[int, Iterator[Samples]]:
-    """Sample rate and pieces of an audio file."""
-    from itertools import chain
-
-    from asr import audio, resampling
-    from asr.errors import AudioError
-
-    pieces = audio.blocks(_stdin() if file == STDIN else file, PIECE_SECONDS)
-    head = next(pieces)
-    try:
-        resampling.start(head.sample_rate)
-    except AudioError as error:
-        raise AudioError(f"{file}: {error}") from None
-    return head.sample_rate, (piece.samples for piece in chain([head], pieces))
-
-
-def _raw(stream: IO[bytes], name: str) -> Iterator[Samples]:
-    """Samples of raw PCM, as soon as they come."""
-    from asr import audio
-    from asr.errors import AudioError
-
-    read = cast("Callable[[int], bytes]", getattr(stream, "read1", stream.read))
-    rest = b""
-    while data := read(8192):
-        data = rest + data
-        whole = len(data) - len(data) % 2
-        rest = data[whole:]
-        yield audio.from_s16le(data[:whole])
-    if rest:
-        raise AudioError(
-            f"{name}: ends in the middle of a 16-bit sample (odd number of bytes); it must be "
-            "signed 16-bit little-endian PCM"
-        )
-
-
-def _stdin() -> IO[bytes]:
-    from asr.commands import UsageError
-
-    if sys.stdin.isatty():
-        raise UsageError("standard input is a terminal; pipe audio into it, or use asr mic")
-    return sys.stdin.buffer
-
-
-def _screen(args: argparse.Namespace, file: str) -> Screen:
+def _screen(args: argparse.Namespace, prefix: str) -> Screen:
     from asr.commands.screen import Screen
 
-    prefix = f"{file}: " if len(args.files) > 1 else ""
     return Screen(sys.stdout, live=_on_terminal(args), prefix=prefix)
 
 
@@ -209,31 +182,64 @@ def _watcher(args: argparse.Namespace, screen: Screen | None) -> Callable[[Event
     return watch
 
 
-def _targets(args: argparse.Namespace) -> list[Path | None]:
-    """The file that each input's transcript goes to, None for standard output."""
-    from asr import writers
+def _recordings(args: argparse.Namespace) -> list[Recording]:
+    """All that is to be transcribed."""
+    from asr import recordings
     from asr.commands import UsageError
 
     if args.files.count(STDIN) > 1:
         raise UsageError("standard input (-) can be read only once")
+    if STDIN in args.files and sys.stdin.isatty():
+        raise UsageError("standard input is a terminal; pipe audio into it, or use asr mic")
+    if not args.files and args.files_from is None:
+        raise UsageError("nothing to transcribe: name files, folders or --files-from")
+    found = list(recordings.find(args.files))
+    if args.files_from is not None:
+        found += recordings.listed(args.files_from)
+    return found
+
+
+def _check(args: argparse.Namespace, found: list[Recording]) -> None:
+    """Refuse arguments that contradict each other, before anything is loaded or written."""
+    from asr.commands import UsageError
+
+    several = args.cluster is not None or args.jobs > 1
     if args.output == STDIN:
-        if len(args.files) > 1 and args.format in {"srt", "vtt"}:
+        if several or args.overwrite:
+            raise UsageError("--jobs, --cluster and --overwrite need --output DIR")
+        if len(found) > 1 and args.format in {"srt", "vtt"}:
             raise UsageError(f"{args.format} of several files needs --output DIR")
-        return [None] * len(args.files)
-    names = ["stdin" if file == STDIN else Path(file).stem for file in args.files]
-    if double := {name for name in names if names.count(name) > 1}:
-        raise UsageError(f"several inputs would be written to the name {min(double)!r}")
-    return [Path(args.output) / f"{name}.{writers.EXTENSIONS[args.format]}" for name in names]
+    elif args.partials:
+        raise UsageError("--partials shows words on the screen; drop it, or --output")
+    if several and args.url is not None:
+        raise UsageError("--url leaves the work to a server; drop it, or --jobs and --cluster")
+    if several and STDIN in args.files:
+        raise UsageError("standard input can be read by one process only; drop --jobs, --cluster")
+    if args.cluster is not None and (args.jobs > 1 or str(args.model).endswith(".pt")):
+        raise UsageError("--cluster takes a bundle, and as many workers as it has; drop --jobs")
+    if args.cluster is None and any((args.tls_ca, args.tls_cert, args.tls_key)):
+        raise UsageError("--tls-ca, --tls-cert and --tls-key belong to --cluster")
+    if args.output != STDIN:
+        _check_targets(found)
 
 
-def _write(target: Path, content: str) -> None:
-    from asr.errors import Error
+def _check_targets(found: list[Recording]) -> None:
+    from asr.commands import UsageError
 
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(content, "utf-8")
-    except OSError as error:
-        raise Error(f"{target}: cannot be written ({error.strerror})") from None
+    names: dict[str, str] = {}
+    for recording in found:
+        if recording.target in names:
+            raise UsageError(
+                f"{names[recording.target]} and {recording.name} would be written to one name, "
+                f"{recording.target!r}; give the folder they lie in, or --files-from"
+            )
+        names[recording.target] = recording.name
+
+
+def _count(text: str) -> int:
+    if text.isdecimal() and int(text) >= 1:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text} is not a whole number of 1 or more")
 
 
 def _rate(text: str) -> int:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 
 from asr.errors import DataError
-from asr.parallel import THREADS, each
+from asr.parallel import AHEAD, THREADS, as_done, each
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def tool(number: int) -> int:
@@ -31,6 +35,27 @@ def test_results_come_in_the_order_of_the_things(monkeypatch: pytest.MonkeyPatch
     assert alone == [(3 * n, "7") for n in range(5)]
     assert together == [(3 * n, "1") for n in range(5)]
     assert os.environ[THREADS] == "7"
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_no_more_is_handed_out_than_is_soon_worked_on(jobs: int) -> None:
+    """A list of a million recordings must not lie in memory as a million tasks."""
+    taken, most = 0, 0
+
+    def things() -> Iterator[int]:
+        nonlocal taken
+        for taken in range(1, 21):  # noqa: UP028 - what is taken is counted
+            yield taken
+
+    done: list[int] = []
+    for thing, (outcome, _) in as_done(
+        partial(tool, 3), multiply, filter((13).__ne__, things()), jobs
+    ):
+        most = max(most, taken - len(done))
+        done.append(thing)
+        assert outcome == 3 * thing
+    assert sorted(done) == [n for n in range(1, 21) if n != 13]
+    assert most <= AHEAD * jobs + 1
 
 
 def test_the_tool_is_made_once() -> None:

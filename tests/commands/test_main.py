@@ -129,13 +129,19 @@ def test_our_own_bugs_keep_their_trace(monkeypatch):
         commands.main(["info"])
 
 
-def test_a_reader_who_leaves_is_no_error_to_talk_about(model):
+@pytest.mark.parametrize("command", ["info", "transcribe"])
+def test_a_reader_who_leaves_is_no_error_to_talk_about(command, model, speech):
     """`asr info | head -1`: quiet."""
+    arguments = [model] if command == "info" else [str(speech), "--model", model]
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as gone:
         done = subprocess.run(
-            [*ASR, "info", model], cwd=ROOT, stdout=gone, stderr=subprocess.PIPE, check=False
+            [*ASR, command, *arguments],
+            cwd=ROOT,
+            stdout=gone,
+            stderr=subprocess.PIPE,
+            check=False,
         )
     assert done.returncode == 1
     assert done.stderr == b""

@@ -14,11 +14,12 @@ import asr
 
 ROOT = Path(__file__).parents[2]
 SHELLS = {"asr/microphone.py", "asr/client.py"}  # rooms of asr/ that do move bytes
-SHELLS |= {"asr/loadtest/client.py", "asr/loadtest/run.py"}
+SHELLS |= {"asr/cluster.py", "asr/loadtest/client.py", "asr/loadtest/run.py"}
 MOVES_BYTES = {"asyncio", "socket", "select", "selectors", "ssl", "http", "urllib", "subprocess"}
 MOVES_BYTES |= {"sounddevice", "websockets"}
 HAS_A_CLOCK = {"time", "datetime", "threading", "multiprocessing", "concurrent", "random"}
 HEAVY = {"torch", "torchaudio", "onnxruntime", "sounddevice", "soundfile", "jiwer", "websockets"}
+HEAVY |= {"distributed"}
 
 # What each room may import beside the standard library, numpy and asr itself.
 ALLOWED = {
@@ -27,6 +28,7 @@ ALLOWED = {
     "asr/metrics.py": {"jiwer"},
     "asr/microphone.py": {"sounddevice"},
     "asr/client.py": {"websockets"},
+    "asr/cluster.py": {"distributed"},
     "asr/loadtest/client.py": {"websockets"},
     "asr/loadtest/plot.py": {"matplotlib"},
 }

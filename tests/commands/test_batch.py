@@ -1,0 +1,131 @@
+"""`asr transcribe --output DIR`: what is done stays done, and nothing is done twice."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from asr import commands
+from tests.tiny import sound
+
+
+@pytest.fixture
+def talks(tmp_path: Path) -> Path:
+    """A folder of four recordings, one of them no audio."""
+    folder = tmp_path / "talks"
+    (folder / "b").mkdir(parents=True)
+    for number, name in enumerate(("a.wav", "b/a.wav", "c.wav")):
+        soundfile.write(folder / name, sound(2.0, number), 16000)
+    (folder / "damaged.wav").write_bytes(b"nothing" * 100)
+    return folder
+
+
+def transcribe(*arguments: object) -> int:
+    """The command's exit code."""
+    return commands.main(["transcribe", *map(str, arguments)])
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    """All transcripts of a folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*.json"))
+    }
+
+
+def test_processes_write_what_one_writes(talks, model, tmp_path, capsys):
+    """To the byte; what cannot be read is named and counted, and the others go on."""
+    outputs = []
+    for jobs in (1, 2):
+        folder = tmp_path / str(jobs)
+        arguments = ("--output", folder, "--format", "json", "--model", model, "--jobs", jobs)
+        assert transcribe(talks, talks / "gone.wav", *arguments) == 1
+        outputs.append(written(folder))
+        err = capsys.readouterr().err
+        assert re.search(r"damaged\.wav: not audio", err)
+        assert re.search(r"gone\.wav: no such file", err)
+        last = err.splitlines()[-1]
+        assert re.fullmatch(
+            r"asr: 5 recordings: 3 written \(6 s of audio at .* real time\), 2 failed", last
+        )
+    assert outputs[0] == outputs[1]
+    assert list(outputs[0]) == ["a.json", "b/a.json", "c.json"]
+    assert all(b'"words"' in content for content in outputs[0].values())
+
+
+def test_a_second_call_does_what_is_missing(talks, model, tmp_path, capsys):
+    """Deleted, changed and failed ones; the others are not touched."""
+    folder = tmp_path / "out"
+    arguments = (talks, "--output", folder, "--format", "json", "--model", model)
+    assert transcribe(*arguments) == 1
+    before = written(folder)
+    kept = (folder / "c.json").stat().st_ino
+    (folder / "a.json").unlink()
+    soundfile.write(talks / "damaged.wav", sound(1.0, 9), 16000)
+    soundfile.write(talks / "b/a.wav", sound(3.0, 8), 16000)
+    capsys.readouterr()
+    assert transcribe(*arguments) == 0
+    assert "4 recordings: 3 written" in (err := capsys.readouterr().err)
+    assert "1 already there" in err
+    after = written(folder)
+    assert (folder / "c.json").stat().st_ino == kept
+    assert list(after) == ["a.json", "b/a.json", "c.json", "damaged.json"]
+    assert after["a.json"] == before["a.json"]
+    assert after["b/a.json"] != before["b/a.json"]
+    assert transcribe(*arguments) == 0
+    assert "0 written (0 s" in capsys.readouterr().err
+
+
+def test_silence_is_done_too(model, tmp_path, capsys):
+    """Its transcript is an empty file, and no reason to listen again."""
+    soundfile.write(tmp_path / "silence.wav", [0.0] * 160, 16000)
+    arguments = (tmp_path / "silence.wav", "--output", tmp_path / "out", "--model", model)
+    assert transcribe(*arguments) == 0
+    assert (tmp_path / "out" / "silence.txt").read_bytes() == b""
+    assert transcribe(*arguments) == 0
+    assert "1 already there" in capsys.readouterr().err
+
+
+def test_another_wish_is_another_job(talks, model, tmp_path, capsys):
+    """Told before anything is written; `--overwrite` means it."""
+    arguments = (talks / "a.wav", "--output", tmp_path / "out", "--model", model)
+    assert transcribe(*arguments) == 0
+    assert transcribe(*arguments, "--endpoint-ms", 480) == 1
+    assert "were made with option endpoint_ms 800, this job has 480" in capsys.readouterr().err
+    assert transcribe(*arguments, "--endpoint-ms", 480, "--overwrite") == 0
+
+
+def test_a_list_names_what_is_to_be_done(talks, model, monkeypatch):
+    """Relative to where one stands, in the tree that it names."""
+    monkeypatch.chdir(talks.parent)
+    Path("list").write_text("talks/b/a.wav\ntalks/a.wav\n")
+    assert transcribe("--files-from", "list", "--output", "out", "--model", model) == 0
+    assert sorted(p.as_posix() for p in Path("out").rglob("*.txt")) == [
+        "out/talks/a.txt",
+        "out/talks/b/a.txt",
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["a.wav", "--jobs", "2"],
+        ["a.wav", "--cluster", "tcp://localhost:1"],
+        ["a.wav", "--overwrite"],
+        ["a.wav", "--output", "out", "--partials"],
+        ["a.wav", "--output", "out", "--jobs", "2", "--url", "ws://localhost:1"],
+        ["a.wav", "--output", "out", "--jobs", "2", "--cluster", "tcp://localhost:1"],
+        ["a.wav", "--output", "out", "--cluster", "tcp://localhost:1", "--model", "a.pt"],
+        ["-", "--output", "out", "--jobs", "2", "--raw", "16000"],
+        ["a.wav", "--output", "out", "--tls-ca", "ca.pem"],
+    ],
+)
+def test_arguments_that_contradict_each_other_are_usage(arguments, capsys, monkeypatch):
+    """Told before anything is loaded or written."""
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    assert transcribe(*arguments) == 2
+    assert capsys.readouterr().err.count("\n") == 1
