@@ -9,6 +9,8 @@ Fields = dict[str, Any]
 
 MAX_SHOWN: Final = 60  # characters of a client's value that an error repeats
 MAX_NAMES: Final = 32  # unsupported options that are named back
+MAX_PHRASES: Final = 100  # of what is likely to be said
+MAX_PHRASE: Final = 100  # characters of one
 
 
 def read_object(text: str | bytes) -> Fields:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,10 +13,15 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from asr.audio import from_s16le, to_s16le
-from server.dialogue import Failed
+from asr.state import Options
+from asr.transcript import Alternative, Final, Word
+from server.dialogue import Failed, Heard, Pong, Start
+from server.limits import Limits
 from server.protocols.vosk import Vosk
+from tests import tiny
+from tests.asr.small_language import language
 from tests.server.conversations import ANYTHING, Desk, hello, objects, survives
-from tests.server.sockets import in_a_loop, serving
+from tests.server.sockets import in_a_loop, serving, until
 from tests.server.tones import RATE, alone, sing
 
 SONG = "ab c  d"
@@ -114,16 +120,75 @@ def test_partial_words_come_with_times() -> None:
 
 
 def test_alternatives_have_their_own_shape_without_confidence_of_words() -> None:
-    """There is one; more are asked for in vain, and the answer says so."""
-    *_, last = talk(config(max_alternatives=3), *chunks("a"), EOF)
+    """One of a model without a language; more are asked for in vain, and the answer says so."""
+    *_, last = talk(config(max_alternatives="3"), *chunks("a"), EOF)
     (alternative,) = last["alternatives"]
     assert set(alternative) == {"confidence", "result", "text"}
     assert set(alternative["result"][0]) == {"word", "start", "end"}
     assert last["unsupported"] == ["max_alternatives"]
+    *_, last = talk(config(max_alternatives=1), *chunks("a"), EOF)
+    assert set(last) == {"alternatives"}
+
+
+def final(segment: int, *readings: tuple[str, float]) -> Final:
+    """A segment with a reading of one word, and others with their scores."""
+    spoken = [(Word(text, 0, 1600, 0.8), score) for text, score in readings]
+    others = tuple(Alternative((word,), score) for word, score in spoken[1:])
+    return Final(segment, (spoken[0][0],), "endpoint", 1600, others)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "texts"),
+    [(1, ["a b"]), (2, ["a b", "a d"]), (9, ["a b", "a d", "c b", "c d"])],
+)
+def test_readings_of_several_segments_are_combined_in_one_answer(
+    wanted: int, texts: list[str]
+) -> None:
+    """The likeliest first: clients take the one of the highest confidence."""
+    vosk = Vosk(hello())
+    start, *_ = [*vosk.receive(config(max_alternatives=wanted)), *vosk.receive(b"")]
+    assert isinstance(start, Start)
+    assert start.n_best == wanted
+    for said in (final(0, ("a", 0.0), ("c", -2.0)), final(1, ("b", 0.0), ("d", -0.5))):
+        assert vosk.encode(Heard(said, 0.0), 0.0) == ()
+    (answer,) = vosk.encode(Pong(None), 0.0)
+    told = json.loads(answer)["alternatives"]
+    assert [alternative["text"] for alternative in told] == texts
+    sure = [alternative["confidence"] for alternative in told]
+    assert sure == sorted(sure, reverse=True)
+    assert sure[0] == pytest.approx(0.8)
+
+
+def test_readings_are_those_of_the_search() -> None:
+    """By a model with a language, ten at most; that there are no more is told."""
+    recognizer = tiny.recognizer("plain", "beam")
+    noise = np.random.default_rng(5).standard_normal(3 * RATE).astype(np.float32) * 0.1
+    sound = to_s16le(noise)
+    client = Desk(Vosk(hello()), recognizer)
+    *_, last = client.answers(config(max_alternatives=99), sound, EOF)
+    stream = recognizer.stream(Options(n_best=10))
+    heard = [*stream.feed(from_s16le(sound)), *stream.finish()]
+    (one,) = [event for event in heard if isinstance(event, Final)]
+    texts = [one.text, *(reading.text for reading in one.alternatives)]
+    assert len(texts) > 1
+    assert [alternative["text"] for alternative in last["alternatives"]] == texts
+    assert last["unsupported"] == ["max_alternatives"]
+
+
+def test_phrases_are_expected_where_the_model_can() -> None:
+    """At the start and in mid-stream; those that it cannot are named by their place in the list."""
+    known = next(filter(tiny.searching().knows, language(3, words=30, phones=9, longest=2).words))
+    client = Desk(Vosk(hello()), tiny.recognizer("plain", "beam"))
+    client.hear(config(phrase_list=[known.upper(), "[unk]", "qwxyz"]), b"")
+    assert client.answers('{"reset":1}')[0]["unsupported"] == ["phrase_list[2]"]
+    client.hear(b"", config(phrase_list=["x" * 101]), config(phrase_list=["", known, "", "q"]))
+    assert client.answers(EOF)[0]["unsupported"] == [
+        "phrase_list[2]", "phrase_list[0]", "phrase_list[3]"
+    ]  # fmt: skip
 
 
 def test_what_is_asked_for_in_vain_is_named_in_every_result() -> None:
-    """No client chooses the model for everybody; a list of phrases would be a closed grammar."""
+    """No client chooses the model for everybody; a model without a language expects no phrases."""
     sent = config(model="other", phrase_list=["x"], spk=False)
     answers = [a for a in talk(sent, *chunks("a  b"), EOF) if "text" in a]
     assert [answer["unsupported"] for answer in answers] == [["model", "phrase_list"]] * 2
@@ -157,6 +222,8 @@ def test_an_end_without_audio_is_answered() -> None:
         '{"config": {"sample_rate": 1e400}}',
         '{"config": {"sample_rate": 44100}}',  # in mid-stream
         '{"config": {"max_alternatives": "two"}}',
+        '{"config": {"phrase_list": "one two"}}',
+        '{"config": {"phrase_list": [1]}}',
     ],
 )
 def test_text_that_makes_no_sense_ends_the_stream_with_its_words(message: str) -> None:
@@ -221,7 +288,7 @@ async def test_the_published_script_is_served(*, configured: bool) -> None:
 
 @in_a_loop
 async def test_the_published_script_with_phrases_is_served_and_told() -> None:
-    """The sequence of websocket/test_words.py: its list of phrases has no effect, which is said."""
+    """The sequence of websocket/test_words.py; a model without a language says what it cannot."""
     async with serving() as service, connect(f"ws://127.0.0.1:{service.port}/") as socket:
         await socket.send(
             """{"config" :
@@ -235,3 +302,15 @@ async def test_the_published_script_with_phrases_is_served_and_told() -> None:
         await socket.send('{"eof" : 1}')
         last = json.loads(await socket.recv())
     assert last == {"text": "a", "unsupported": ["phrase_list"]}
+
+
+@in_a_loop
+async def test_a_client_that_leaves_without_eof_is_let_go() -> None:
+    """As Asterisk's does: nobody is there to be told the rest, and its place is free again."""
+    async with serving(limits=Limits(sessions=1)) as service:
+        for _ in range(2):
+            async with connect(f"ws://127.0.0.1:{service.port}/vosk") as socket:
+                await socket.send(config())
+                await socket.send(to_s16le(sing("ab")))
+                assert json.loads(await socket.recv())["partial"] == "a b"
+            await until(lambda: not service.server.places and not service.server.sessions)
