@@ -39,12 +39,14 @@ class AudioFormat:
         channels: 1 to 8, interleaved; 0 where a container says it.
         channels_apart: whether each channel is transcribed for itself, instead of their mean; then
             `channels` is not 0.
+        cut_short: whether it is no error that a container breaks off.
     """
 
     encoding: str
     sample_rate: int
     channels: int = 1
     channels_apart: bool = False
+    cut_short: bool = False
 
     @property
     def raw(self) -> bool:

@@ -32,6 +32,14 @@ Saved = dict[str, Any]  # of numbers, texts, bytes, None and lists of them; neve
 SAMPLE_BYTES: Final = {"s16le": 2, "f32le": 4, "mulaw": 1, "alaw": 1}  # of the raw encodings
 CONTAINERS: Final = ("wav", "flac", "ogg-opus")
 ENCODINGS: Final = (*SAMPLE_BYTES, *CONTAINERS)
+# How files begin, `?` for any byte. Sent as if they were samples, they are noise for hours.
+_FILES: Final = (
+    ("wav", b"RIFF????WAVE"),
+    ("wav", b"RF64????WAVE"),
+    ("flac", b"fLaC?\0\0\x22"),
+    ("ogg-opus", b"OggS\0\2"),
+)
+START_BYTES: Final = 12  # that tell whether a stream is a file
 MIN_RATE: Final = 8000
 MAX_RATE: Final = 48000
 MAX_CHANNELS: Final = 8
@@ -159,6 +167,16 @@ _CONTAINERS: Final[dict[str, Callable[[], Decoder]]] = {
     "flac": _flac,
     "ogg-opus": _ogg_opus,
 }
+
+
+def file_start(data: bytes) -> tuple[str, int] | None:
+    """Which of `CONTAINERS` begins so, and how many bytes tell it; None if none does (yet)."""
+    for encoding, start in _FILES:
+        if len(data) >= len(start) and all(
+            a == b for a, b in zip(start, data, strict=False) if a != ord("?")
+        ):
+            return encoding, len(start)
+    return None
 
 
 def check_sound(rate: int, channels: int, where: str) -> None:

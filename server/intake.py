@@ -211,6 +211,8 @@ class Intake:
 
     def cut_off(self) -> ProtocolError | None:
         """Why the stream may not end here, if it may not."""
+        if self.format.cut_short:
+            return None
         try:
             self._decoder.check_end()
         except ProtocolError as error:

@@ -16,11 +16,13 @@ from asr import audio
 from asr.errors import StateError
 from server.formats import (
     SAMPLE_BYTES,
+    START_BYTES,
     Samples,
     Saved,
     Stepwise,
     check_sound,
     damaged,
+    file_start,
     unusable,
 )
 
@@ -72,8 +74,6 @@ _KINDS: Final = {  # by format tag and bits a sample
     (6, 8): "alaw",
     (7, 8): "mulaw",
 }
-# How files begin that are sent by mistake as if they were samples: noise for hours, else.
-_FILES: Final = {"wav": b"RIFF????WAVE", "flac": b"fLaC\0\0\0\x22", "ogg-opus": b"OggS\0\2"}
 
 
 class Samplewise:
@@ -110,8 +110,8 @@ class Raw(Stepwise):
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take in bytes."""
-        if len(self._first) < 12:
-            self._first += bytes(data[: 12 - len(self._first)])
+        if len(self._first) < START_BYTES:
+            self._first += bytes(data[: START_BYTES - len(self._first)])
         self._samples.waiting += data
 
     def _next(self, most: int) -> Samples | None:
@@ -121,16 +121,16 @@ class Raw(Stepwise):
 
     def _harmless(self) -> int:
         """How many samples may be given; of a file only those that might have been samples."""
-        for encoding, start in _FILES.items():
-            if _begins(self._first, start):
-                harmless = (len(start) - 1) // self._samples.frame_bytes - self._given
-                if harmless > 0:
-                    return harmless
-                raise damaged(
-                    f"the audio is a file with a header, not {self._encoding}; say "
-                    f"encoding {encoding}"
-                )
-        return len(self._samples.waiting)
+        start = file_start(self._first)
+        if start is None:
+            return len(self._samples.waiting)
+        encoding, size = start
+        harmless = (size - 1) // self._samples.frame_bytes - self._given
+        if harmless > 0:
+            return harmless
+        raise damaged(
+            f"the audio is a file with a header, not {self._encoding}; say encoding {encoding}"
+        )
 
     def check_end(self) -> None:
         """Make sure that no sample is cut in two."""
@@ -152,13 +152,6 @@ class Raw(Stepwise):
         """See `server.formats.Decoder`."""
         self._first, self._given = saved["first"], saved["given"]
         self._samples.waiting[:] = saved["waiting"]
-
-
-def _begins(data: bytes, start: bytes) -> bool:
-    """Whether a file begins so; `?` stands for any byte."""
-    return len(data) >= len(start) and all(
-        a == b for a, b in zip(start, data, strict=False) if a != ord("?")
-    )
 
 
 class Wav(Stepwise):

@@ -1,6 +1,7 @@
 """Deepgram's `/v1/listen`, without I/O, as its clients speak it (deepgram-sdk 3 to 7).
 
-The address says everything, so the stream begins with the connection. The result of a time range
+The address says everything, so the stream begins with the connection; unless the audio is a file,
+whose header says the rate: then it begins behind that. The result of a time range
 is revised (`is_final: false`) until it is final; ranges follow one another. `Finalize` makes
 everything heard so far final at once: it is told as if the audio ended there, while the recogniser
 goes on undisturbed, and words that overlap what was told are not told again.
@@ -14,9 +15,9 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from asr.errors import ProtocolError
 from asr.transcript import Final as FinalEvent
@@ -24,6 +25,7 @@ from asr.transcript import Partial, Word
 from server.dialogue import (
     Answer,
     Audio,
+    AudioFormat,
     Command,
     Configure,
     Configured,
@@ -51,9 +53,13 @@ from server.protocols.deepgram_query import (
     warning,
 )
 from server.protocols.wire import MAX_NAMES, Fields, WholeSamples, read_object, seconds, show, write
+from server.unannounced import Beginning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+NO_AUDIO: Final = AudioFormat("s16le", 16000)  # stands for the format of a file that never came
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +69,13 @@ class _Wanted:
     Attributes:
         interim: results that are not final yet.
         speech_started: when speech begins.
-        utterance_end: samples of pause after which an utterance is over; None if not wanted.
+        utterance_end_ms: pause after which an utterance is over; None if not wanted.
         endpoints: whether a pause is told as `speech_final`.
     """
 
     interim: bool
     speech_started: bool
-    utterance_end: int | None
+    utterance_end_ms: int | None
     endpoints: bool
 
 
@@ -129,10 +135,10 @@ class _Channel:
 
     def utterance_over(self, position: int | None) -> list[Fields]:
         """The end of the utterance, if nothing was said up to here for long enough (or at all)."""
-        pause, end = self._wanted.utterance_end, self._last_word_end
-        if pause is None or end is None:
+        pause_ms, end = self._wanted.utterance_end_ms, self._last_word_end
+        if pause_ms is None or end is None:
             return []
-        if position is not None and position - end < pause:
+        if position is not None and position - end < pause_ms * self._rate // 1000:
             return []
         self._last_word_end, self._utterance_told = None, end
         last = self._seconds(end)
@@ -221,39 +227,26 @@ class Deepgram:
     def __init__(self, hello: Hello) -> None:
         parameters = Parameters(hello.query)
         self._format = read_format(parameters)
-        rate = self._format.sample_rate
         interim = parameters.flag("interim_results", default=False)
         started = parameters.flag("vad_events", default=False)
         self._endpoint_ms, endpoints = read_endpointing(parameters)
-        self._wanted = _Wanted(interim, started, read_utterance_end(parameters, rate), endpoints)
+        self._wanted = _Wanted(interim, started, read_utterance_end(parameters), endpoints)
         self._phrases = tuple(phrase(text) for text in parameters.texts("keyterm"))
         self._warnings = parameters.warnings()
         self._model = hello.model
         self._request_id = str(uuid.uuid4())
         self._created = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        self._samples = WholeSamples(self._format.frame_bytes)
+        self._beginning = None if self._format.raw else Beginning(self._format.encoding)
+        self._samples: WholeSamples | None = None
+        self._channels: list[_Channel] = []
+        self._waiting: list[Configure] = []  # for the stream to begin
         self._sha256 = hashlib.sha256()
         self._finished = False
         self._keyterms: deque[list[str]] = deque()  # of each Configure that is not answered
-        about = self._about()
-        channels = self._format.channels if self._format.channels_apart else 1
-        self._channels = [
-            _Channel([channel, channels], rate, self._wanted, about) for channel in range(channels)
-        ]
 
     def opening(self) -> list[Command]:
-        """The stream begins with the connection."""
-        wanted = self._wanted
-        watching = wanted.interim or wanted.speech_started or wanted.utterance_end is not None
-        return [
-            Start(
-                self._format,
-                watching,
-                self._endpoint_ms,
-                partial_words=watching,
-                phrases=self._phrases,
-            )
-        ]
+        """The stream begins with the connection, or else with the header of a file."""
+        return [] if self._beginning is not None else self._start(self._format)
 
     def receive(self, message: bytes | str) -> list[Command]:
         """Take in audio, or one of KeepAlive, Finalize, CloseStream and Configure.
@@ -273,7 +266,7 @@ class Deepgram:
             case "KeepAlive":
                 return []
             case "Finalize":
-                return [Flush(None)]
+                return [Flush(None)] if self._beginning is None else self._nothing_yet()
             case "CloseStream":
                 return self._close()
             case "Configure":
@@ -310,14 +303,62 @@ class Deepgram:
                 return [{"type": "Error", "variant": _variant(error), "description": str(error)}]
         return []
 
+    def _start(self, audio_format: AudioFormat) -> list[Command]:
+        """Begin the stream, now that it is known what it is."""
+        self._beginning, self._format = None, audio_format
+        apart = audio_format.channels_apart
+        if audio_format.raw:
+            self._samples = WholeSamples(audio_format.frame_bytes)
+        count, rate = audio_format.channels if apart else 1, audio_format.sample_rate
+        about = self._about()
+        self._channels = [_Channel([n, count], rate, self._wanted, about) for n in range(count)]
+        wanted = self._wanted
+        watching = wanted.interim or wanted.speech_started or wanted.utterance_end_ms is not None
+        start = Start(
+            audio_format,
+            watching,
+            self._endpoint_ms,
+            partial_words=watching,
+            phrases=self._phrases,
+        )
+        return [start, *self._waiting]
+
     def _audio(self, data: bytes) -> list[Command]:
         self._sha256.update(data)
-        audio = Audio(self._samples.take(data))
-        return [audio] if self._wanted.utterance_end is None else [audio, Ping(None)]
+        commands: list[Command] = []
+        if self._beginning is not None:
+            known = self._beginning.take(data)
+            if known is None:
+                return []
+            data = self._beginning.data
+            commands = self._start(self._as_announced(known))
+        commands.append(Audio(self._samples.take(data) if self._samples else data))
+        return commands if self._wanted.utterance_end_ms is None else [*commands, Ping(None)]
+
+    def _as_announced(self, known: AudioFormat) -> AudioFormat:
+        """The format of a file, heard as the address says; but its header is right."""
+        said = self._format
+        for name, wanted, found in (
+            ("sample_rate", said.sample_rate, known.sample_rate),
+            ("channels", said.channels, known.channels),
+        ):
+            if wanted not in {0, found}:
+                self._warnings.append(warning(name, f"it is {found}, as the audio's header says"))
+        apart = said.channels_apart and known.channels > 1
+        return replace(known, channels_apart=apart, cut_short=said.cut_short)
 
     def _close(self) -> list[Command]:
         self._finished = True
-        return [Finish()]
+        if self._beginning is None:
+            return [Finish()]
+        if self._beginning.data:
+            raise ProtocolError("the audio ends within its header", *UNREADABLE)
+        return [*self._start(NO_AUDIO), Finish()]
+
+    def _nothing_yet(self) -> list[Command]:
+        """The answer to a `Finalize` before the stream has begun."""
+        channel = _Channel([0, 1], NO_AUDIO.sample_rate, self._wanted, self._about())
+        return [Answer(write(fields)) for fields in channel.flushed((), 0)]
 
     def _utterances_over(self, position: int | None) -> list[Fields]:
         return [said for channel in self._channels for said in channel.utterance_over(position)]
@@ -329,8 +370,14 @@ class Deepgram:
         if features or not isinstance(given, list) or not all(isinstance(k, str) for k in given):
             failure = self._failure("only a list of keyterms can be changed in mid-stream")
             return [Answer(write(failure))]
+        if len(self._waiting) == MAX_NAMES:
+            return [Answer(write(self._failure("send audio first: too many of these wait for it")))]
         self._keyterms.append(given)
-        return [Configure(None, phrases=tuple(phrase(text) for text in given))]
+        configure = Configure(None, phrases=tuple(phrase(text) for text in given))
+        if self._beginning is None:
+            return [configure]
+        self._waiting.append(configure)
+        return []
 
     def _configured(self, unsupported: tuple[str, ...]) -> Fields:
         keyterms = self._keyterms.popleft()
@@ -378,7 +425,7 @@ class Deepgram:
             "request_id": self._request_id,
             "sha256": self._sha256.hexdigest(),
             "created": self._created,
-            "duration": seconds(done.position, self._format.sample_rate),
+            "duration": seconds(done.position, done.sample_rate),
             "channels": self._format.channels,
             "models": [self._model.id],
             "model_info": {self._model.id: self._about()["model_info"]},

@@ -11,6 +11,7 @@ from server.formats import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from server.protocols.wire import MAX_NAMES, Fields, show
 
 ENCODINGS: Final = {"linear16": "s16le", "linear32": "f32le", "mulaw": "mulaw", "alaw": "alaw"}
+FILES: Final = {"flac": "flac", "opus": "ogg-opus", "ogg-opus": "ogg-opus"}  # with a header
 MIN_UTTERANCE_END_MS: Final = 1000
 
 # The reason and the code of the close, which the service's clients look for.
@@ -75,14 +76,17 @@ class Parameters:
 
 
 def read_format(wanted: Parameters) -> AudioFormat:
-    """How the audio is written.
+    """How the audio is written; a file's header says it itself, whatever stands here.
 
     Raises:
         ProtocolError: it cannot be heard like that.
     """
     encoding = wanted.text("encoding")
+    if encoding is None or encoding in FILES:
+        return _read_file_format(wanted, FILES[encoding] if encoding else "")
     if encoding not in ENCODINGS:
-        raise bad(f"encoding {show(encoding)} is not supported; send {' or '.join(ENCODINGS)}")
+        known = " or ".join((*ENCODINGS, *FILES))
+        raise bad(f"encoding {show(encoding)} is not supported; send {known}, or a file without it")
     rate = wanted.number("sample_rate", MIN_RATE, MAX_RATE)
     if rate is None:
         raise bad(
@@ -91,6 +95,14 @@ def read_format(wanted: Parameters) -> AudioFormat:
     channels = wanted.number("channels", 1, MAX_CHANNELS) or 1
     apart = wanted.flag("multichannel", default=False) and channels > 1
     return AudioFormat(ENCODINGS[encoding], rate, channels, apart)
+
+
+def _read_file_format(wanted: Parameters, encoding: str) -> AudioFormat:
+    """What is said of a file. The encoding is empty if nothing is, the numbers are 0."""
+    rate = wanted.number("sample_rate", 0, 10**9) or 0
+    channels = wanted.number("channels", 0, 10**9) or 0
+    apart = wanted.flag("multichannel", default=False)
+    return AudioFormat(encoding, rate, channels, apart, cut_short=True)
 
 
 def read_endpointing(wanted: Parameters) -> tuple[int, bool]:
@@ -107,10 +119,9 @@ def read_endpointing(wanted: Parameters) -> tuple[int, bool]:
     return max(MIN_ENDPOINT_MS, int(given)), True
 
 
-def read_utterance_end(wanted: Parameters, rate: int) -> int | None:
-    """Samples of pause after which an utterance is over, or None where nobody asks."""
-    pause_ms = wanted.number("utterance_end_ms", MIN_UTTERANCE_END_MS, MAX_ENDPOINT_MS)
-    return None if pause_ms is None else pause_ms * rate // 1000
+def read_utterance_end(wanted: Parameters) -> int | None:
+    """Milliseconds of pause after which an utterance is over, or None where nobody asks."""
+    return wanted.number("utterance_end_ms", MIN_UTTERANCE_END_MS, MAX_ENDPOINT_MS)
 
 
 def phrase(text: str) -> str:

@@ -118,7 +118,8 @@ class Desk:
                 self._submit(End(None), more=more)
             case Audio(data):
                 assert self._line is not None, "audio before a start"
-                assert len(data) % self._line.intake.format.frame_bytes == 0
+                heard = self._line.intake.format
+                assert not heard.raw or len(data) % heard.frame_bytes == 0
                 self._submit(data)
             case _:
                 self._submit(command)  # type: ignore[arg-type]

@@ -17,12 +17,15 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from asr.audio import to_s16le
 from asr.errors import ProtocolError
+from server import keys
+from server.admission import Access
+from server.keys import make_key
 from server.protocols.deepgram import Deepgram
 from tests import tiny
 from tests.asr.small_language import language
 from tests.server.conversations import ANYTHING, Desk, hello, objects, survives
 from tests.server.sockets import Service, in_a_loop, serving
-from tests.server.sounds import encode
+from tests.server.sounds import encode, pieces
 from tests.server.tones import RATE, alone, sing
 
 if TYPE_CHECKING:
@@ -249,6 +252,86 @@ def test_audio_of_telephones_is_heard(encoding: str) -> None:
     assert said[-1]["duration"] == pytest.approx(len(sing("ab", 8000)) / 8000)
 
 
+FILES = ("wav-s16le", "wav-rf64", "flac-16", "ogg-opus")
+
+
+def heard_in(said: list[dict[str, Any]]) -> str:
+    """All that is final."""
+    return " ".join(transcript(r) for r in results(said, is_final=True) if transcript(r))
+
+
+@given(st.sampled_from(FILES), st.integers(1, 5000), st.booleans())
+@settings(max_examples=12)
+def test_a_file_says_itself_what_it_is(
+    kind: str,
+    size: int,
+    utterances: bool,  # noqa: FBT001 - hypothesis passes it by position
+) -> None:
+    """Without an `encoding`, however it is cut: times and duration are by its own rate."""
+    rate = 48_000 if kind == "ogg-opus" else 44_100
+    data = encode(sing("ab", rate)[:, None], rate, kind)
+    client = desk(*((("utterance_end_ms", "1000"),) if utterances else ()))
+    said = client.answers(*pieces(data, range(size, len(data), size)), CLOSE)
+    assert heard_in(said) == "a b"
+    (first, second) = words(said)
+    assert first["start"] == pytest.approx(expected("ab")[0][1], abs=0.05)
+    assert second["end"] < said[-1]["duration"]
+    assert said[-1]["duration"] == pytest.approx(len(sing("ab")) / RATE, abs=0.02)
+    assert said[-1]["sha256"] == hashlib.sha256(data).hexdigest()
+    assert said[-1]["warnings"] == []
+
+
+def test_a_file_may_be_announced_and_its_header_is_right() -> None:
+    """`opus` of the service is Ogg Opus; a rate that is another is told as a warning."""
+    data = encode(sing("ab", 48_000)[:, None], 48_000, "ogg-opus")
+    said = desk(("encoding", "opus"), ("sample_rate", "16000"), ("channels", "1")).answers(
+        data, CLOSE
+    )
+    assert heard_in(said) == "a b"
+    (warning,) = said[-1]["warnings"]
+    assert (warning["parameter"], "48000" in warning["message"]) == ("sample_rate", True)
+
+
+def test_channels_of_a_file_are_heard_apart_where_that_is_wanted() -> None:
+    """Its header says how many there are."""
+    stereo = np.stack([sing("ab"), sing("c d")[: len(sing("ab"))]], axis=1)
+    data = encode(stereo, RATE, "wav-s16le")
+    said = desk(("multichannel", "true")).answers(data, CLOSE)
+    by_channel = [[r for r in results(said) if r["channel_index"] == [n, 2]] for n in (0, 1)]
+    assert [heard_in(results) for results in by_channel] == ["a b", "c"]
+
+
+def test_a_file_may_be_left_off() -> None:
+    """Whoever stops in the middle of a recording gets its words and Metadata, and no error."""
+    data = encode(sing("ab  ")[:, None], RATE, "wav-s16le")
+    said = desk().answers(data[: len(data) // 2], CLOSE)
+    assert heard_in(said) == "a b"
+    assert said[-1]["type"] == "Metadata"
+
+
+def test_what_is_asked_before_a_file_begins_is_answered() -> None:
+    """Finalize and CloseStream at once, Configure when the stream begins."""
+    client = desk()
+    assert client.answers(KEEP) == []
+    (answer,) = client.answers(FINALIZE)
+    assert (answer["from_finalize"], transcript(answer), answer["duration"]) == (True, "", 0.0)
+    assert client.answers({"type": "Configure", "keyterms": ["a"]}) == []
+    said = client.answers(encode(sing("a")[:, None], RATE, "flac-16"), FINALIZE, CLOSE)
+    assert said[0]["type"] == "ConfigureFailure"  # of a model without a language
+    assert (heard_in(said), said[-1]["type"]) == ("a", "Metadata")
+    (last,) = desk().answers(CLOSE)
+    assert (last["type"], last["duration"], last["channels"]) == ("Metadata", 0.0, 1)
+    refused = desk().answers(*[{"type": "Configure", "keyterms": ["a"]}] * 40)
+    assert {m["type"] for m in refused} == {"ConfigureFailure"}
+
+
+@pytest.mark.parametrize("sent", [to_s16le(sing("a")), b"\x1aE\xdf\xa3" + bytes(40), b"RIFF"])
+def test_what_begins_as_no_file_is_refused_with_what_can_be_had(sent: bytes) -> None:
+    """Samples without a word on how they are written are not guessed at."""
+    said = desk().answers(sent, CLOSE)
+    assert [m["type"] for m in said] == ["Error"]
+
+
 def test_channels_are_heard_apart_where_that_is_wanted() -> None:
     """Each has its own results, ranges, finalisation and utterances."""
     stereo = np.stack([sing("ab"), sing("c d")[: len(sing("ab"))]], axis=1)
@@ -291,6 +374,7 @@ def test_text_that_cannot_be_read_ends_the_stream_with_its_words(message: str) -
     [
         ({"encoding": "amr-nb"}, "linear16"),
         ({"encoding": ""}, "linear16"),
+        ({"encoding": "flac", "sample_rate": "fast"}, "whole number"),
         ({"sample_rate": "7999"}, "8000 to 48000"),
         ({"sample_rate": "1e4"}, "whole number"),
         ({"sample_rate": "96000"}, "8000 to 48000"),
@@ -369,13 +453,13 @@ async def test_an_unreadable_message_closes_with_the_services_code_and_reason() 
     assert (socket.close_code, socket.close_reason) == (1008, "DATA-0000")
 
 
-def sdk(port: int, name: str) -> Any:
+def sdk(port: int, name: str, key: str = "secret") -> Any:
     """A client of the real deepgram-sdk, which takes our server for the service."""
     deepgram = pytest.importorskip("deepgram", reason="needs deepgram-sdk: pip install .[oracles]")
     environment = pytest.importorskip("deepgram.environment").DeepgramClientEnvironment
     ours = f"ws://127.0.0.1:{port}"
     there = environment(base=ours, production=ours, agent=ours, agent_rest=ours)
-    return getattr(deepgram, name)(api_key="secret", environment=there)
+    return getattr(deepgram, name)(api_key=key, environment=there)
 
 
 OPTIONS = {
@@ -397,6 +481,40 @@ async def test_the_real_asynchronous_sdk_is_served() -> None:
             await socket.send_close_stream()
             heard = [message async for message in socket]
     check_sdk(heard)
+
+
+@in_a_loop
+async def test_the_real_sdk_brings_its_key() -> None:
+    """As it does to the service, in a header; without the key it is refused before the upgrade."""
+    key = make_key()
+    access = Access(keys.parse(keys.line_of("sdk", key), "a test"))
+    async with serving(access=access) as service:
+        client = sdk(service.port, "AsyncDeepgramClient", key)
+        async with client.listen.v1.connect(model="nova-3") as socket:
+            await socket.send_media(encode(sing("ab", 44_100)[:, None], 44_100, "flac-16"))
+            await socket.send_close_stream()
+            heard = [message async for message in socket]
+        with pytest.raises(Exception, match="401"):
+            async with sdk(service.port, "AsyncDeepgramClient").listen.v1.connect(model="nova-3"):
+                pass
+    finals = [m.channel.alternatives[0].transcript for m in heard if m.type == "Results"]
+    assert " ".join(filter(None, finals)) == "a b"
+    assert heard[-1].duration == pytest.approx(len(sing("ab")) / RATE, abs=1e-3)
+
+
+@in_a_loop
+async def test_a_browser_brings_its_key_as_a_subprotocol() -> None:
+    """`token, KEY`, of which `token` is chosen: a browser waits to hear one of them back."""
+    key = make_key()
+    access = Access(keys.parse(keys.line_of("page", key), "a test"))
+    async with serving(access=access) as service:
+        async with listen(service, *RAW, subprotocols=["token", key]) as socket:
+            assert socket.subprotocol == "token"
+            await socket.send(json.dumps(CLOSE))
+            assert json.loads(await socket.recv())["type"] == "Metadata"
+        with pytest.raises(InvalidStatus, match="401"):
+            async with listen(service, *RAW, subprotocols=["token", make_key()]):
+                pass
 
 
 @in_a_loop
