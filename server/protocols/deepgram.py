@@ -52,7 +52,16 @@ from server.protocols.deepgram_query import (
     read_utterance_end,
     warning,
 )
-from server.protocols.wire import MAX_NAMES, Fields, WholeSamples, read_object, seconds, show, write
+from server.protocols.wire import (
+    MAX_NAMES,
+    Fields,
+    WholeSamples,
+    not_expected,
+    read_object,
+    seconds,
+    show,
+    write,
+)
 from server.unannounced import Beginning
 
 if TYPE_CHECKING:
@@ -381,15 +390,13 @@ class Deepgram:
 
     def _configured(self, unsupported: tuple[str, ...]) -> Fields:
         keyterms = self._keyterms.popleft()
-        if "options.phrases" in unsupported:
+        refused = not_expected(unsupported)
+        if refused is None:
             return self._failure("this server's model cannot expect keyterms")
-        refused = {name for name in unsupported if name.startswith("options.phrases[")}
         return {
             "type": "ConfigureSuccess",
             "request_id": self._request_id,
-            "keyterms": [
-                k for n, k in enumerate(keyterms) if f"options.phrases[{n}]" not in refused
-            ],
+            "keyterms": [k for n, k in enumerate(keyterms) if n not in refused],
         }
 
     def _failure(self, why: str) -> Fields:
@@ -401,9 +408,9 @@ class Deepgram:
         }
 
     def _cannot_expect(self, unsupported: tuple[str, ...]) -> None:
-        for name in unsupported[:MAX_NAMES]:
-            number = name.removeprefix("options.phrases[").removesuffix("]")
-            text = self._phrases[int(number)] if number.isdecimal() else "all of them"
+        refused = not_expected(unsupported)
+        texts = ["all of them"] if refused is None else [self._phrases[n] for n in refused]
+        for text in texts[:MAX_NAMES]:
             message = f"{text[:64]}: the model cannot expect it"
             self._warnings.append(warning("keyterm", message))
 

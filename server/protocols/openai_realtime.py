@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import binascii
 import uuid
+from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +26,7 @@ from server.dialogue import (
     Audio,
     Command,
     Configure,
+    Configured,
     Discard,
     Done,
     Failed,
@@ -32,6 +34,7 @@ from server.dialogue import (
     Heard,
     Hello,
     Message,
+    Ready,
     Reply,
     Start,
 )
@@ -49,6 +52,7 @@ from server.protocols.wire import (
     MAX_NAMES,
     Fields,
     WholeSamples,
+    not_expected,
     read_object,
     seconds,
     show,
@@ -91,6 +95,9 @@ class OpenAIRealtime:
         self._before = 0  # samples of the streams before
         self._uncommitted = False  # audio came that belongs to no item yet
         self._committing = False  # the client has committed
+        # Keywords that the model has not looked at, by the command that asks for them. Answers to
+        # `Configure` are lost with the stream that is cleared, those to `Start` never are.
+        self._asked: deque[tuple[type[Command], tuple[str, ...]]] = deque()
         self._item = _Item()
         self._previous: str | None = None  # id of the last complete item
         self._item_from = 0  # sample where the open item begins
@@ -137,6 +144,9 @@ class OpenAIRealtime:
             case Heard(event):
                 assert not isinstance(event, Partial)  # noqa: S101 - the case before
                 return tuple(self._heard_final(event))
+            case Ready(unsupported=names) | Configured(names):
+                by = Start if isinstance(reply, Ready) else Configure
+                return tuple(self._cannot_expect(by, names))
             case Done(position):
                 return tuple(self._stream_over(position))
             case Failed(error):
@@ -177,16 +187,24 @@ class OpenAIRealtime:
                 "the audio format cannot change while the buffer holds audio; commit or clear it",
                 "invalid_state",
             )
-        configure = self._samples is not None and settings.endpoint_ms != self._settings.endpoint_ms
+        before = self._settings
+        changed = (settings.endpoint_ms, settings.keywords) != (before.endpoint_ms, before.keywords)
+        configure: list[Command] = []
+        if self._samples is not None and changed:
+            self._asked.append((Configure, settings.keywords))
+            configure = [Configure(settings.endpoint_ms, phrases=settings.phrases)]
         names = tuple(name[:64] for name in unsupported)[:MAX_NAMES]
         self._settings = replace(settings, unsupported=names)
         self._beta = beta
-        told = self._event(
-            "transcription_session.updated" if beta else "session.updated",
+        return [Answer(self._updated(names)), *configure]
+
+    def _updated(self, unsupported: tuple[str, ...]) -> str:
+        """What holds in the session, and what does not though it was asked for."""
+        return self._event(
+            "transcription_session.updated" if self._beta else "session.updated",
             session=describe(self._settings, self._model, self._id, beta=self._beta),
-            **({"unsupported": list(names)} if names else {}),
+            **({"unsupported": list(unsupported)} if unsupported else {}),
         )
-        return [*([Configure(settings.endpoint_ms)] if configure else []), Answer(told)]
 
     def _append(self, fields: Fields) -> list[Command]:
         data = _decode(fields.get("audio"))
@@ -196,8 +214,14 @@ class OpenAIRealtime:
         if self._samples is None:
             audio_format = self._settings.format
             self._samples = WholeSamples(audio_format.frame_bytes)
+            self._asked.append((Start, self._settings.keywords))
             commands.append(
-                Start(audio_format, endpoint_ms=self._settings.endpoint_ms, partial_words=True)
+                Start(
+                    audio_format,
+                    endpoint_ms=self._settings.endpoint_ms,
+                    partial_words=True,
+                    phrases=self._settings.phrases,
+                )
             )
         self._uncommitted = True
         return [*commands, Audio(self._samples.take(data))]
@@ -232,6 +256,21 @@ class OpenAIRealtime:
         "input_audio_buffer.commit": _commit,
         "input_audio_buffer.clear": _clear,
     }
+
+    def _cannot_expect(self, by: type[Command], names: tuple[str, ...]) -> list[str]:
+        """Tell which keywords the model cannot expect, now that a stream has them; but once."""
+        command, asked = self._asked.popleft()
+        while command is not by:
+            command, asked = self._asked.popleft()
+        refused = not_expected(names)
+        numbers = range(len(asked)) if refused is None else refused
+        if not numbers or asked != self._settings.keywords:
+            return []
+        place = "input_audio_" if self._beta else "audio.input."
+        unsupported = tuple(f"{place}transcription.keywords[{n}]" for n in numbers)
+        kept = tuple(text for n, text in enumerate(asked) if n not in numbers)
+        self._settings = replace(self._settings, keywords=kept, unsupported=unsupported)
+        return [self._updated(unsupported)]
 
     # What was heard
 

@@ -5,10 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from asr.state import MAX_ENDPOINT_MS, MIN_ENDPOINT_MS, Options
+from asr.state import MAX_ENDPOINT_MS, MIN_ENDPOINT_MS, Options, plain
 from server.dialogue import AudioFormat
 from server.formats import MAX_RATE, MIN_RATE
-from server.protocols.wire import Fields, show, whole_number
+from server.protocols.wire import (
+    MAX_PHRASE,
+    MAX_PHRASE_WORDS,
+    MAX_PHRASES,
+    Fields,
+    show,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from server.dialogue import ModelInfo
@@ -48,17 +55,24 @@ class Settings:
     Attributes:
         format: of the audio.
         silence_ms: the pause that closes an item, as asked for; None where the client commits.
+        keywords: what is likely to be said, as the client wrote it.
         unsupported: names of what was asked for in vain.
     """
 
     format: AudioFormat = _BETA_FORMATS["pcm16"]
     silence_ms: int | None = SILENCE_MS
+    keywords: tuple[str, ...] = ()
     unsupported: tuple[str, ...] = ()
 
     @property
     def endpoint_ms(self) -> int:
         """The pause at which the recogniser closes a segment."""
         return Options().endpoint_ms if self.silence_ms is None else self.silence_ms
+
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """The keywords as the recogniser expects them."""
+        return tuple(map(plain, self.keywords))
 
 
 def describe(settings: Settings, model: ModelInfo, session: str, *, beta: bool) -> Fields:
@@ -68,14 +82,14 @@ def describe(settings: Settings, model: ModelInfo, session: str, *, beta: bool) 
         return {
             **about,
             "input_audio_format": _beta_name(settings.format),
-            "input_audio_transcription": _transcription(model),
+            "input_audio_transcription": _transcription(settings, model),
             "turn_detection": _turn_detection(settings),
             "input_audio_noise_reduction": None,
             "include": None,
         }
     heard = {
         "format": _ga_format(settings.format),
-        "transcription": _transcription(model),
+        "transcription": _transcription(settings, model),
         "turn_detection": _turn_detection(settings),
         "noise_reduction": None,
     }
@@ -122,10 +136,31 @@ def _common(settings: Settings, wanted: Fields, unsupported: list[str], place: s
         language = transcription.pop("language", None)
         if isinstance(language, str) and language.lower().split("-")[0] not in {"", "en"}:
             unsupported.append(f"{place}transcription.language")
+        if "keywords" in transcription:
+            keywords = _read_keywords(transcription.pop("keywords"), place)
+            settings = replace(settings, keywords=keywords)
         unsupported += asking(transcription, list(transcription), f"{place}transcription.")
     elif transcription is not None:
         raise Invalid(f"transcription must be an object, not {show(transcription)}")
     return settings
+
+
+def _read_keywords(wanted: object, place: str) -> tuple[str, ...]:
+    given = [] if wanted is None else wanted
+    texts = [text for text in given if isinstance(text, str)] if isinstance(given, list) else []
+    fits = isinstance(given, list) and len(texts) == len(given) <= MAX_PHRASES
+    if not fits or any(not 0 < len(plain(text)) <= MAX_PHRASE for text in texts):
+        raise Invalid(
+            f"keywords must be a list of at most {MAX_PHRASES} texts of 1 to {MAX_PHRASE} "
+            f"characters, not {show(wanted)}",
+            param=f"session.{place}transcription.keywords",
+        )
+    if sum(len(text.split()) for text in texts) > MAX_PHRASE_WORDS:
+        raise Invalid(
+            f"keywords may have {MAX_PHRASE_WORDS} words in all",
+            param=f"session.{place}transcription.keywords",
+        )
+    return tuple(texts)
 
 
 def _detect(settings: Settings, wanted: object, unsupported: list[str], place: str) -> Settings:
@@ -203,8 +238,9 @@ def _turn_detection(settings: Settings) -> Fields | None:
     }
 
 
-def _transcription(model: ModelInfo) -> Fields:
-    return {"model": model.name, "language": "en", "prompt": ""}
+def _transcription(settings: Settings, model: ModelInfo) -> Fields:
+    told: Fields = {"model": model.name, "language": "en", "prompt": ""}
+    return {**told, "keywords": list(settings.keywords)} if settings.keywords else told
 
 
 def table(fields: Fields, name: str) -> Fields:

@@ -45,6 +45,7 @@ from server.protocols.wire import (
     MAX_PHRASES,
     Fields,
     WholeSamples,
+    not_expected,
     read_object,
     seconds,
     show,
@@ -213,14 +214,13 @@ class Vosk:
     def _cannot_expect(self, names: tuple[str, ...]) -> None:
         """Name what the recogniser cannot do as the client had asked for it."""
         places = self._asked.popleft()
-        for name in names:
-            number = name.removeprefix("options.phrases[").removesuffix("]")
-            if number.isdecimal():
-                self._cannot(f"phrase_list[{places[int(number)]}]", number)
-            elif name == "options.phrases":
-                self._cannot("phrase_list", places)
-            elif name == "options.n_best":
-                self._cannot("max_alternatives", self._alternatives)
+        numbers = not_expected(names)
+        if numbers is None:
+            self._cannot("phrase_list", places)
+        for number in numbers or ():
+            self._cannot(f"phrase_list[{places[number]}]", names)
+        if "options.n_best" in names:
+            self._cannot("max_alternatives", self._alternatives)
 
     def _cannot(self, name: str, value: object) -> None:
         """Note an option to be named in the results, unless it asks for nothing."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Fields = dict[str, Any]
 
@@ -11,6 +14,7 @@ MAX_SHOWN: Final = 60  # characters of a client's value that an error repeats
 MAX_NAMES: Final = 32  # unsupported options that are named back
 MAX_PHRASES: Final = 100  # of what is likely to be said
 MAX_PHRASE: Final = 100  # characters of one
+MAX_PHRASE_WORDS: Final = 1000  # of all of them
 
 
 def read_object(text: str | bytes) -> Fields:
@@ -51,6 +55,18 @@ def whole_number(value: object, least: int, most: int) -> int | None:
 def seconds(samples: int, rate: int) -> float:
     """Samples in seconds, to the microsecond: no two samples of any rate are the same time."""
     return round(samples / rate, 6)
+
+
+def not_expected(names: Iterable[str]) -> list[int] | None:
+    """Which phrases of a list the model cannot expect, by number; None if it can expect none.
+
+    Args:
+        names: `unsupported` of `Ready` or `Configured`.
+    """
+    if "options.phrases" in names:
+        return None
+    numbers = (n.removeprefix("options.phrases[").removesuffix("]") for n in names)
+    return [int(number) for number in numbers if number.isdecimal()]
 
 
 class WholeSamples:

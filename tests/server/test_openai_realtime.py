@@ -19,6 +19,8 @@ from server.dialogue import Audio
 from server.limits import Limits
 from server.protocols.openai_realtime import APPEND_BYTES, OpenAIRealtime
 from server.routes import ROUTES
+from tests import tiny
+from tests.asr.small_language import language
 from tests.server.conversations import ANYTHING, Desk, hello, objects, survives
 from tests.server.sockets import in_a_loop, serving, until
 from tests.server.sounds import encode
@@ -257,6 +259,36 @@ def test_the_beta_session_is_told_likewise() -> None:
     assert answer["unsupported"] == ["turn_detection.semantic_vad"]
 
 
+def test_keywords_are_expected_where_the_model_can() -> None:
+    """Those that it cannot are told when the audio begins, once, and do not hold in the session."""
+    known = next(filter(tiny.searching().knows, language(3, words=30, phones=9, longest=2).words))
+    desk = Desk(OpenAIRealtime(hello()), tiny.recognizer("plain", "beam"))
+    desk.said.clear()
+    wanted = ga(transcription={"keywords": [known.upper(), "Qwxyz"]}, **MANUAL)
+    (first,) = desk.answers(wanted)
+    assert first["session"]["audio"]["input"]["transcription"]["keywords"] == [
+        known.upper(), "Qwxyz"
+    ]  # fmt: skip
+    (told,) = of(desk.answers(*chunks("a", 10**6), COMMIT), ".updated")
+    assert told["unsupported"] == ["audio.input.transcription.keywords[1]"]
+    assert told["session"]["audio"]["input"]["transcription"]["keywords"] == [known.upper()]
+    assert of(desk.answers(*chunks("a", 10**6)), ".updated") == []
+    said = desk.answers(ga(transcription={"keywords": ["Qwxyz", known]}), CLEAR, *chunks("a"))
+    assert [told.get("unsupported") for told in of(said, ".updated")] == [
+        None, ["audio.input.transcription.keywords[0]"]
+    ]  # fmt: skip
+
+
+def test_a_model_without_a_language_expects_no_keywords() -> None:
+    """All of them are named, in the beta shape, too."""
+    desk = client(OpenAI_Beta="realtime=v1")
+    desk.answers(beta(input_audio_transcription={"keywords": ["one", "two"]}))
+    (told,) = of(desk.answers(*chunks("a", 10**6)), ".updated")
+    names = [f"input_audio_transcription.keywords[{n}]" for n in (0, 1)]
+    assert (told["type"], told["unsupported"]) == ("transcription_session.updated", names)
+    assert "keywords" not in told["session"]["input_audio_transcription"]
+
+
 def test_the_pause_can_be_changed_in_mid_stream() -> None:
     """From there on items are cut otherwise; the words are the same."""
     desk = client()
@@ -318,6 +350,9 @@ def test_the_format_cannot_change_under_audio() -> None:
         (ga(turn_detection={"type": "guess"}), "invalid_value"),
         (ga(turn_detection={"type": "server_vad", "silence_duration_ms": "1"}), "invalid_value"),
         (ga(transcription="yes"), "invalid_value"),
+        (ga(transcription={"keywords": "yes"}), "invalid_value"),
+        (ga(transcription={"keywords": [""]}), "invalid_value"),
+        (ga(transcription={"keywords": ["x " * 50] * 21}), "invalid_value"),
         (beta(input_audio_format="mp3"), "invalid_value"),
     ],
 )
@@ -480,7 +515,12 @@ async def test_the_real_client_is_served_in_the_ga_shape() -> None:
                     "audio": {
                         "input": {
                             "format": {"type": "audio/pcm", "rate": PCM_RATE},
-                            "transcription": {"model": "gpt-4o-transcribe", "language": "en"},
+                            "transcription": {
+                                "model": "gpt-transcribe",
+                                "language": "en",
+                                "prompt": "about letters",
+                                "keywords": ["a b"],
+                            },
                             "turn_detection": {"type": "server_vad", "silence_duration_ms": 500},
                         }
                     },
@@ -488,7 +528,11 @@ async def test_the_real_client_is_served_in_the_ga_shape() -> None:
             )
             updated = await connection.recv()
             assert updated.session.audio.input.transcription.model == "tones"
-            check_sdk(await dictate(connection))
+            assert updated.unsupported == ["audio.input.transcription.prompt"]
+            heard = await dictate(connection)
+            (told,) = [event for event in heard if event.type == "session.updated"]
+            assert told.unsupported == ["audio.input.transcription.keywords[0]"]
+            check_sdk(heard)
 
 
 @in_a_loop
