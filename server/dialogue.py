@@ -97,21 +97,26 @@ class Resume:
     Attributes:
         token: as `Ready` told it.
         position: samples that the client has sent.
-        segments: finals that it has, which is the number of the next one; None if it does not say.
+        segments: finals that it has of each channel, which is the number of the next one; one
+            number where they are not heard apart. None if it does not say.
         unsupported: names of fields that were given and are not understood.
     """
 
     token: str
     position: int
-    segments: int | None = None
+    segments: tuple[int, ...] | None = None
     unsupported: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Acknowledge:
-    """The client has the finals below this number; they need not be kept for it."""
+    """The client has the finals below these numbers; they need not be kept for it.
 
-    segments: int
+    Attributes:
+        segments: one of each channel that is heard apart, else one.
+    """
+
+    segments: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

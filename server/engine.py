@@ -112,18 +112,18 @@ class Line:
 
     def __init__(
         self,
-        state: State,
+        states: Sequence[State],
         intake: Intake,
         deliver: Deliver,
         opened: float,
         record: Record | None = None,
     ) -> None:
-        self.states = [state] * intake.streams  # of the channels, if each is heard apart
+        self.states = list(states)  # of the channels, if each is heard apart
         self.intake = intake
         self.deliver = deliver
         self.opened = opened
         self.record = record  # of what was said, where the session can be resumed
-        self.snapshot = record.snapshot(state, intake.saved) if record else None
+        self.snapshot = record.snapshot(states, intake.saved) if record else None
         self.saved_position = intake.position  # of the last snapshot that was to be saved
         self.jobs: deque[tuple[Job, float]] = deque()
         self.audio_bytes = 0  # of audio that waits
@@ -239,7 +239,7 @@ class Engine:
 
     def open(
         self,
-        state: State,
+        states: Sequence[State],
         intake: Intake,
         deliver: Deliver,
         now: float,
@@ -248,14 +248,14 @@ class Engine:
         """A new line.
 
         Args:
-            state: from which it goes on, every channel if they are heard apart.
+            states: from which it goes on, one of each channel if they are heard apart, else one.
             intake: likewise.
             deliver: takes its replies.
             now: the present; a line that is resumed began before.
             record: what was said in it, if it can be resumed.
         """
         began = now - intake.position / intake.sample_rate
-        return Line(state, intake, deliver, began, record)
+        return Line(states, intake, deliver, began, record)
 
     def submit(self, line: Line, job: Job, arrived: float) -> int:
         """Queue a job behind the line's others. Nothing is refused: stop when it gets too much.
@@ -306,7 +306,7 @@ class Engine:
             line.closed = True
             self._forget(line)
             if line.record is not None and not line.busy:
-                line.snapshot = line.record.snapshot(line.states[0], line.intake.saved)
+                line.snapshot = line.record.snapshot(line.states, line.intake.saved)
             return line.snapshot
 
     def work(self) -> bool:
@@ -565,15 +565,19 @@ def _remember(line: Line, said: list[Reply]) -> tuple[list[Reply], Snapshot | No
     if any(isinstance(reply, Failed) for reply in said):
         line.record = line.snapshot = None
         return said, None
-    new = [r for r in said if not isinstance(r, Heard) or r.event.segment >= record.has]
-    finals = [r.event for r in new if isinstance(r, Heard) and isinstance(r.event, FinalEvent)]
-    for final in finals:
-        record.keep(final)
+    new = [
+        r for r in said if not isinstance(r, Heard) or r.event.segment >= record.has[r.channel or 0]
+    ]
+    finals = False
+    for reply in new:
+        if isinstance(reply, Heard) and isinstance(reply.event, FinalEvent):
+            record.keep(reply.event, reply.channel or 0)
+            finals = True
     passed = line.intake.position - line.saved_position
     due = finals or line.left or passed >= SAVE_SECONDS * line.intake.sample_rate
     if not due:
         return new, None
-    line.snapshot = record.snapshot(line.states[0], line.intake.saved)
+    line.snapshot = record.snapshot(line.states, line.intake.saved)
     line.saved_position = line.intake.position
     return new, line.snapshot
 

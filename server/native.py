@@ -238,7 +238,12 @@ class Native:
         return Ping(_id(fields))
 
     def _acknowledge(self, fields: Fields) -> Command:
-        return Acknowledge(_count(fields, "segments"))
+        assert self._format is not None  # noqa: S101 - checked by `receive`
+        streams = self._format.channels if self._format.channels_apart else 1
+        segments = _segments(fields)
+        if len(segments) != streams:
+            _bad(f"segments must tell of {streams} channels, not {len(segments)}")
+        return Acknowledge(segments)
 
     def _configure(self, fields: Fields) -> Command:
         options = _table(fields, "options")
@@ -290,8 +295,19 @@ def _resume(fields: Fields) -> Resume:
     if not isinstance(token, str) or len(token) > MAX_TOKEN:
         _bad(f"resume.token must be what ready said, not {_show(token)}")
     position = _count(asked, "position")
-    segments = _count(asked, "segments") if "segments" in asked else None
+    segments = _segments(asked) if "segments" in asked else None
     return Resume(token, position, segments, (*_left(asked, "resume."), *_left(fields, "")))
+
+
+def _segments(fields: Fields) -> tuple[int, ...]:
+    """Numbers of segments: a list with one of each channel, or one."""
+    value = fields.get("segments")
+    if not isinstance(value, list):
+        return (_count(fields, "segments"),)
+    del fields["segments"]
+    if not 1 <= len(value) <= MAX_CHANNELS:
+        _bad(f"segments must be a number or a list of 1 to {MAX_CHANNELS}, one a channel")
+    return tuple(_count({"segments": number}, "segments") for number in value)
 
 
 def _count(fields: Fields, name: str) -> int:

@@ -50,11 +50,18 @@ def reopen(resume: Resume, snapshot: Snapshot, protocol: Protocol) -> tuple[Star
             f"it has heard {snapshot.position} samples, more than the {resume.position} that you "
             "say were sent"
         )
-    if snapshot.state.finished and resume.position > snapshot.position:
+    if snapshot.finished and resume.position > snapshot.position:
         _gap(f"its audio was finished at {snapshot.position}, before {resume.position}")
     has = snapshot.first if resume.segments is None else resume.segments
-    if has < snapshot.first:
-        _gap(f"the finals of segments {has} to {snapshot.first - 1} are not kept any more")
+    if len(has) != len(snapshot.first):
+        raise ProtocolError(
+            f"resume.segments must tell of {len(snapshot.first)} channels, not {len(has)}",
+            "bad_message",
+            1007,
+        )
+    for number, first in zip(has, snapshot.first, strict=True):
+        if number < first:
+            _gap(f"the finals of segments {number} to {first - 1} are not kept any more")
     for command in protocol.receive(snapshot.start):
         if isinstance(command, Start):
             return command, Record(snapshot.start, snapshot.finals, has)
@@ -248,4 +255,4 @@ def _later(one: Snapshot | None, other: Snapshot | None) -> Snapshot | None:
     """The snapshot that has come further."""
     if one is None or other is None:
         return one or other
-    return max(one, other, key=lambda s: (s.position, s.state.finished))
+    return max(one, other, key=lambda s: (s.position, s.finished))

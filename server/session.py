@@ -266,14 +266,15 @@ class Session:
 
     async def _start(self, start: Start, arrived: float) -> None:
         options, unsupported = wishes.options(self._recognizer, start)
-        state, intake = wishes.begin(self._recognizer, options), Intake(start.format)
+        intake = Intake(start.format)
+        states = [wishes.begin(self._recognizer, options)] * intake.streams
         record = None
-        if start.message and not start.format.channels_apart and self.resumption is not None:
-            record = Record(start.message)
-            hold = await self.resumption.begin(self, record.snapshot(state, intake.saved))
+        if start.message and self.resumption is not None:
+            record = Record.new(start.message, intake.streams)
+            hold = await self.resumption.begin(self, record.snapshot(states, intake.saved))
             if not self._take_hold(hold, resumes=start.resumes):
                 return
-        self.line = self._engine.open(state, intake, self._deliver, arrived, record)
+        self.line = self._engine.open(states, intake, self._deliver, arrived, record)
         self.line.partial_words = start.partial_words
         self._say_ready(0, (*start.unsupported, *unsupported))
 
@@ -292,13 +293,15 @@ class Session:
         if not self._take_hold(hold, snapshot, resumes=start.resumes):
             return
         intake = Intake(start.format, snapshot.intake)
-        self.line = self._engine.open(snapshot.state, intake, self._deliver, arrived, record)
+        self.line = self._engine.open(snapshot.states, intake, self._deliver, arrived, record)
         self._say_ready(snapshot.position, resume.unsupported)
-        for final in record.finals:
-            self._say(Heard(final, arrived))
-        shown = snapshot.shown()
-        if shown is not None and shown.segment >= record.has:
-            self._say(Heard(intake.at_input_rate(shown), arrived))
+        for stream, finals in enumerate(record.finals):
+            channel = stream if start.format.channels_apart else None
+            for final in finals:
+                self._say(Heard(final, arrived, channel=channel))
+            shown = snapshot.shown(stream)
+            if shown is not None and shown.segment >= record.has[stream]:
+                self._say(Heard(intake.at_input_rate(shown), arrived, channel=channel))
 
     def _take_hold(self, hold: Hold, snapshot: Snapshot | None = None, *, resumes: bool) -> bool:
         """Note the hold on the stream; False if meanwhile nobody wants it any more."""
@@ -404,7 +407,7 @@ class Session:
 
     def _say(self, reply: Reply | Answer | Left, line: Line | None = None) -> None:
         """Queue a reply. A partial that has not left gives way to what follows in its segment."""
-        if self.outbox and _supersedes(reply, self.outbox[-1][0]):
+        if self.outbox and supersedes(reply, self.outbox[-1][0]):
             self._taken(self.outbox.pop()[1])
         self.outbox.append((reply, line))
         if isinstance(reply, Failed) or (isinstance(reply, Done) and not self._staying):
@@ -527,9 +530,10 @@ class Session:
             self._leave()
 
 
-def _supersedes(reply: Reply | Answer | Left, waiting: Reply | Answer | Left) -> bool:
+def supersedes(reply: Reply | Answer | Left, waiting: Reply | Answer | Left) -> bool:
     """Whether a reply makes the one before it, which has not left yet, needless."""
     if isinstance(reply, Heard) and isinstance(waiting, Heard):
-        partial = isinstance(waiting.event, Partial)
-        return partial and waiting.event.segment == reply.event.segment
+        partial, channel = isinstance(waiting.event, Partial), waiting.channel
+        same = (channel, waiting.event.segment) == (reply.channel, reply.event.segment)
+        return partial and same
     return isinstance(reply, SlowDown | Saved) and type(waiting) is type(reply)

@@ -1,9 +1,11 @@
 """A session as a value: what must be known to go on with it here, or on another machine.
 
 Written down, little-endian: the magic `asr-session`, a byte for the version, the length of the head
-(4 bytes), the head (JSON in UTF-8), the recogniser's state and the intake's as they write
+(4 bytes), the head (JSON in UTF-8), the recogniser's S states and the intake's as they write
 themselves, then the SHA-256 of all that, which tells damage, and the HMAC-SHA256 of all that and of
 the session's token, which tells who wrote it. Nothing is unpickled.
+
+Sizes: S streams: 1, or as many as there are channels where each is heard apart.
 
 A token is 16 random bytes and the first 16 of their HMAC, in URL-safe base64: a forged one is known
 without a look into any store.
@@ -19,6 +21,7 @@ import secrets
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 from typing import Final as Constant
 
@@ -28,12 +31,14 @@ from asr.transcript import Alternative, Final, Partial, Word
 from server.intake import IntakeState, restore_state
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from asr.recognizer import Recognizer
     from asr.state import State
 
-VERSION: Constant = 1
+VERSION: Constant = 2
 MIN_SECRET_BYTES: Constant = 32
-KEPT_WORDS: Constant = 1000  # of finals that the client has not acknowledged: 6 minutes of speech
+KEPT_WORDS: Constant = 1000  # of a stream's finals that were not acknowledged: 6 minutes of speech
 _MAGIC: Constant = b"asr-session"
 _START: Constant = struct.Struct(f"<{len(_MAGIC)}sBI")
 _RANDOM_BYTES: Constant = 16
@@ -46,16 +51,16 @@ class Snapshot:
 
     Attributes:
         start: the message that began it, from which its format and options are read again.
-        state: of the recogniser.
+        states: of the recogniser, one a stream.
         intake: of what reads the audio; it counts what has come.
-        finals: what was said and not acknowledged, oldest first, with times in input samples. Those
-            before them the client has, or they are beyond `KEPT_WORDS`.
+        finals: of each stream what was said and not acknowledged, oldest first, with times in input
+            samples. Those before them the client has, or they are beyond `KEPT_WORDS`.
     """
 
     start: str
-    state: State
+    states: tuple[State, ...]
     intake: IntakeState
-    finals: tuple[Final, ...] = ()
+    finals: tuple[tuple[Final, ...], ...]
 
     @property
     def position(self) -> int:
@@ -63,26 +68,29 @@ class Snapshot:
         return self.intake.received
 
     @property
-    def segments(self) -> int:
-        """Finals said so far, which is the number of the open segment."""
-        return self.state.segment
+    def finished(self) -> bool:
+        """Whether the audio has ended."""
+        return self.states[0].finished
 
     @property
-    def first(self) -> int:
-        """The first segment whose final can be said again; `segments` if there is none."""
-        return self.finals[0].segment if self.finals else self.segments
+    def first(self) -> tuple[int, ...]:
+        """Of each stream the first segment whose final can be said again, or else the open one."""
+        return tuple(
+            finals[0].segment if finals else state.segment
+            for state, finals in zip(self.states, self.finals, strict=True)
+        )
 
-    def shown(self) -> Partial | None:
-        """The open segment as it was shown last, or None where there is nothing to see.
+    def shown(self, stream: int) -> Partial | None:
+        """A stream's open segment as it was shown last, or None where there is nothing to see.
 
         Returns:
             With its position in samples at 16 kHz.
         """
-        state = self.state
+        state = self.states[stream]
         if not any(state.shown) or state.finished:
             return None
         heard = min(state.blocks * BLOCK_SAMPLES, state.samples)
-        return Partial(self.segments, *state.shown, heard)
+        return Partial(state.segment, *state.shown, heard)
 
 
 class Record:
@@ -90,31 +98,43 @@ class Record:
 
     Args:
         start: the message that began the session.
-        finals: those said before and not acknowledged.
-        has: finals that the client has: what belongs to a segment below is not said again.
+        finals: of each stream those said before and not acknowledged.
+        has: of each stream the finals that the client has: what belongs to a segment below is not
+            said again.
     """
 
-    def __init__(self, start: str, finals: tuple[Final, ...] = (), has: int = 0) -> None:
+    def __init__(
+        self, start: str, finals: Sequence[tuple[Final, ...]], has: tuple[int, ...]
+    ) -> None:
         self.start = start
         self.has = has
-        self.finals = tuple(final for final in finals if final.segment >= has)
+        self.finals = tuple(finals)
+        self.acknowledge(has)
 
-    def acknowledge(self, segments: int) -> None:
-        """The client has the finals below that number: they need not be kept."""
-        self.finals = tuple(final for final in self.finals if final.segment >= segments)
+    @classmethod
+    def new(cls, start: str, streams: int) -> Record:
+        """The record of a session in which nothing was said yet."""
+        return cls(start, [()] * streams, (0,) * streams)
 
-    def keep(self, final: Final) -> None:
+    def acknowledge(self, segments: tuple[int, ...]) -> None:
+        """The client has the finals below these numbers, one a stream: they need not be kept."""
+        self.finals = tuple(
+            tuple(final for final in finals if final.segment >= least)
+            for finals, least in zip(self.finals, segments, strict=True)
+        )
+
+    def keep(self, final: Final, stream: int) -> None:
         """Note a final that is on its way to the client."""
-        finals = (*self.finals, final)
+        finals = (*self.finals[stream], final)
         words = sum(len(kept.words) for kept in finals)
         while words > KEPT_WORDS:
             words -= len(finals[0].words)
             finals = finals[1:]
-        self.finals = finals
+        self.finals = (*self.finals[:stream], finals, *self.finals[stream + 1 :])
 
-    def snapshot(self, state: State, intake: IntakeState) -> Snapshot:
+    def snapshot(self, states: Sequence[State], intake: IntakeState) -> Snapshot:
         """The session as it is now."""
-        return Snapshot(self.start, state, intake, self.finals)
+        return Snapshot(self.start, tuple(states), intake, self.finals)
 
 
 class Seal:
@@ -151,25 +171,16 @@ class Seal:
 
     def close(self, token: str, snapshot: Snapshot) -> bytes:
         """The snapshot of the token's session as signed bytes, tens of kB."""
-        state = snapshot.state.dump()
+        states = [state.dump() for state in snapshot.states]
         head = {
-            "bundle": snapshot.state.bundle_id,
+            "bundle": snapshot.states[0].bundle_id,
             "start": snapshot.start,
-            "finals": [
-                [
-                    f.segment,
-                    f.reason,
-                    f.position,
-                    _plain(f.words),
-                    [[_plain(a.words), a.score] for a in f.alternatives],
-                ]
-                for f in snapshot.finals
-            ],
-            "state": len(state),
+            "finals": [[_as_list(final) for final in finals] for finals in snapshot.finals],
+            "states": [len(state) for state in states],
         }
         text = json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode()
         start = _START.pack(_MAGIC, VERSION, len(text))
-        body = b"".join([start, text, state, snapshot.intake.dump()])
+        body = b"".join([start, text, *states, snapshot.intake.dump()])
         checked = body + hashlib.sha256(body).digest()
         return checked + self._sign(token, checked)
 
@@ -192,11 +203,12 @@ class Seal:
                 1008,
             )
         try:
+            ends = [0, *accumulate(head["states"])]
             return Snapshot(
                 head["start"],
-                recognizer.restore(rest[: head["state"]]),
-                restore_state(rest[head["state"] :]),
-                tuple(_final(*fields) for fields in head["finals"]),
+                tuple(recognizer.restore(rest[a:b]) for a, b in pairwise(ends)),
+                restore_state(rest[ends[-1] :]),
+                tuple(tuple(_final(*fields) for fields in some) for some in head["finals"]),
             )
         except (KeyError, StateError, TypeError, ValueError) as error:
             raise _damaged(f"it does not hold a session: {error}") from error
@@ -225,6 +237,11 @@ def _split(data: bytes) -> tuple[dict[str, Any], bytes]:
     if not isinstance(head, dict):
         raise _damaged("its head is not an object")
     return head, body[_START.size + length :]
+
+
+def _as_list(final: Final) -> list[Any]:
+    others = [[_plain(other.words), other.score] for other in final.alternatives]
+    return [final.segment, final.reason, final.position, _plain(final.words), others]
 
 
 def _plain(words: tuple[Word, ...]) -> list[list[Any]]:

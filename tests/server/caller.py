@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -23,18 +24,25 @@ class Caller:
         sent: how many of them were.
         kept: audio before this sample may be forgotten, as the server says.
         token: of the session.
-        finals: of its segments, in order.
+        finals: of its segments, in order; of the first channel, if each is heard apart.
+        finals_apart: of every channel.
         heard: all messages.
     """
 
-    def __init__(self, song: str, rate: int = 16_000) -> None:
-        self.samples = sing(song, rate)
+    def __init__(self, song: str, rate: int = 16_000, *others: str) -> None:
+        """A session to be; with other songs, each is on a channel of its own."""
+        channels = [sing(one, rate) for one in (song, *others)]
+        length = max(map(len, channels))
+        together = [np.pad(channel, (0, length - len(channel))) for channel in channels]
+        self.samples = np.stack(together, 1) if others else channels[0]
+        self._format = {"encoding": "f32le", "sample_rate": rate, "channels": len(channels)}
+        self._apart = bool(others)
         self.sent = 0
         self.kept = 0
         self.token = ""
-        self.finals: list[dict[str, Any]] = []
+        self.finals_apart: list[list[dict[str, Any]]] = [[] for _ in channels]
+        self.finals = self.finals_apart[0]
         self.heard: list[dict[str, Any]] = []
-        self._rate = rate
 
     @contextlib.asynccontextmanager
     async def call(self, url: str, **options: Any) -> AsyncIterator[Peer]:
@@ -44,9 +52,8 @@ class Caller:
             if self.token:
                 await peer.tell("start", version=1, resume=self.resume())
             else:
-                audio_format = {"encoding": "f32le", "sample_rate": self._rate}
-                asked = {"resume": True, **options}
-                await peer.tell("start", version=1, format=audio_format, options=asked)
+                asked = {"resume": True, "channels_apart": self._apart, **options}
+                await peer.tell("start", version=1, format=self._format, options=asked)
             ready = await peer.hear()
             assert ready["type"] == "ready", ready
             assert ready["resumable"]
@@ -56,7 +63,9 @@ class Caller:
 
     def resume(self) -> dict[str, Any]:
         """What to say in a start."""
-        return {"token": self.token, "position": self.sent, "segments": len(self.finals)}
+        counts = [len(finals) for finals in self.finals_apart]
+        segments = counts if self._apart else counts[0]
+        return {"token": self.token, "position": self.sent, "segments": segments}
 
     async def send(self, peer: Peer, end: int, size: int = 1280) -> None:
         """Send audio up to a sample."""
@@ -99,10 +108,11 @@ class Caller:
     def take(self, message: dict[str, Any]) -> None:
         """Note a message; what belongs to a segment belongs to the open one."""
         self.heard.append(message)
+        finals = self.finals_apart[message.get("channel", 0)]
         if message["type"] in {"partial", "final"}:
-            assert message["segment"] == len(self.finals)  # nothing twice, nothing left out
+            assert message["segment"] == len(finals)  # nothing twice, nothing left out
         if message["type"] == "final":
-            self.finals.append(message)
+            finals.append(message)
         elif message["type"] == "saved":
             self.kept = message["position"]
 

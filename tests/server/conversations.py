@@ -105,7 +105,9 @@ class Desk:
                 assert self._line is None, "a stream began within a stream"
                 options, unsupported = wishes.options(self._recognizer, command)
                 state = wishes.begin(self._recognizer, options)
-                self._line = self._engine.open(state, Intake(command.format), self._tell, 0.0)
+                intake = Intake(command.format)
+                states = [state] * intake.streams
+                self._line = self._engine.open(states, intake, self._tell, 0.0)
                 self._line.partial_words = command.partial_words
                 self._tell([Ready(0, MODEL, (*command.unsupported, *unsupported))])
             case Answer(message):

@@ -46,8 +46,8 @@ class Listener:
     ) -> None:
         self.engine = engine
         self.said: list[Delivered] = []
-        state = (listens or recognizer()).start(Options())
-        self.line: Line = engine.open(state, Intake(audio_format), self.read, 0.0)
+        state, intake = (listens or recognizer()).start(Options()), Intake(audio_format)
+        self.line: Line = engine.open([state] * intake.streams, intake, self.read, 0.0)
 
     def read(self, replies: list[Delivered]) -> None:
         """Note the replies and make room for more."""
@@ -274,7 +274,7 @@ def test_a_line_goes_on_from_its_intake_and_state(kind: str, data: st.DataObject
     engine.close(first.line)
     saved, (state,) = restore_state(first.line.intake.saved.dump()), first.line.states
     second = Listener(engine, audio_format)
-    second.line = engine.open(state, Intake(audio_format, saved), second.read, 0.0)
+    second.line = engine.open([state], Intake(audio_format, saved), second.read, 0.0)
     unit = audio_format.frame_bytes if audio_format.raw else 1
     engine.submit(second.line, stream[saved.received * unit :], 0.0)
     engine.submit(second.line, End(), 0.0)

@@ -38,7 +38,7 @@ class Listener:
         self.engine = engine
         self.said: list[Delivered] = []
         state = recognizer().start(options or Options())
-        self.line: Line = engine.open(state, Intake(FORMAT), self.read, opened)
+        self.line: Line = engine.open([state], Intake(FORMAT), self.read, opened)
 
     def read(self, replies: list[Delivered]) -> None:
         """Note the replies and make room for more."""
@@ -245,7 +245,7 @@ def test_a_flush_at_another_rate_keeps_what_the_resampler_holds(engine: Engine) 
     said: list[list[Delivered]] = [[], []]
     for number in range(2):
         intake = Intake(AudioFormat("f32le", rate))
-        line = engine.open(recognizer().start(), intake, said[number].extend, 0.0)
+        line = engine.open([recognizer().start()], intake, said[number].extend, 0.0)
         for first in range(0, len(samples), 5000):
             engine.submit(line, samples[first : first + 5000].tobytes(), 0.0)
             if number:

@@ -61,6 +61,70 @@ def test_a_session_cut_anywhere_says_what_an_uncut_one_says(
     run()
 
 
+@settings(max_examples=8)
+@given(
+    st.lists(st.text("abcd ", max_size=6), min_size=2, max_size=3), cuts_of_a_song, st.booleans()
+)
+def test_channels_apart_that_are_cut_anywhere_say_what_they_say_uncut(
+    songs: list[str],
+    cuts: list[tuple[int, str]],
+    elsewhere: bool,  # noqa: FBT001 - hypothesis passes it by position
+) -> None:
+    """Each goes on in its own state and with its own numbers, also on another server."""
+
+    @in_a_loop
+    async def run() -> None:
+        async with sharing() as one, sharing() as other:
+            uncut = Caller(songs[0], 16_000, *songs[1:])
+            caller = Caller(songs[0], 16_000, *songs[1:])
+            async with uncut.call(one.url) as peer:
+                await uncut.finish(peer)
+            for number, (place, manner) in enumerate(sorted(cuts)):
+                service = other if elsewhere and number % 2 else one
+                async with caller.call(service.url) as peer:
+                    await caller.send(peer, place)
+                    await caller.hear_some(peer, manner)
+                    cut(peer)
+                await until(lambda: not (one.server.sessions or other.server.sessions))
+            async with caller.call(other.url) as peer:
+                await caller.finish(peer)
+            expected = [fields_heard(finals) for finals in uncut.finals_apart]
+            assert [fields_heard(finals) for finals in caller.finals_apart] == expected
+            heard = ["".join(m["text"] for m in finals) for finals in caller.finals_apart]
+            assert [h.replace(" ", "") for h in heard] == [s.replace(" ", "") for s in songs]
+
+    run()
+
+
+@in_a_loop
+async def test_channels_are_acknowledged_and_resumed_one_by_one() -> None:
+    """A list of numbers; another number of them makes no sense."""
+    async with serving() as service:
+        caller = Caller("a b c ", 16_000, "d  ")
+        async with caller.call(service.url) as peer:
+            await caller.send(peer, len(caller.samples))
+            await peer.tell("ack", segments=[2, 0])
+            await peer.tell("ping")
+            await peer.hear_until("pong")
+            cut(peer)
+        right = caller.resume()
+        for segments in (2, [2], [2, 0, 0]):
+            code, close_code, message = await refusal(service, **right | {"segments": segments})
+            assert (code, close_code) == ("bad_message", 1007)
+            assert "2 channels" in message
+        assert (await refusal(service, **right))[0] == "resume_gap"
+        async with service.connect() as connection:
+            peer = Peer(connection)
+            await peer.tell("start", version=1, resume=right | {"segments": [2, 0]})
+            await peer.hear_until("ready")
+            await peer.tell("ack", segments=3)
+            heard = await peer.hear_all()
+        assert [(m["channel"], m["text"]) for m in heard if m["type"] == "final"] == [
+            (0, "c"), (1, "d")
+        ]  # fmt: skip
+        assert heard[-1]["code"] == "bad_message"
+
+
 @in_a_loop
 async def test_finals_that_were_lost_on_the_way_are_said_again() -> None:
     """In order and with their numbers, behind `ready` and before anything new."""
@@ -255,6 +319,9 @@ async def test_tokens_that_lead_nowhere_get_one_clear_line_each() -> None:
         {"token": "x", "position": 1.0},
         {"token": "x", "position": True},
         {"token": "x", "position": 1, "segments": None},
+        {"token": "x", "position": 1, "segments": []},
+        {"token": "x", "position": 1, "segments": [0] * 9},
+        {"token": "x", "position": 1, "segments": [-1]},
         {"token": "x", "position": 2**53},
     ],
 )
@@ -451,6 +518,6 @@ async def test_many_finals_without_an_acknowledgement_are_bounded() -> None:
             assert record is not None
             (final,) = alone(sing("abcd"))
             for _ in range(KEPT_WORDS):
-                record.keep(final)
-            assert len(record.finals) == KEPT_WORDS // 4
+                record.keep(final, 0)
+            assert len(record.finals[0]) == KEPT_WORDS // 4
             await peer.connection.close(1000)

@@ -30,13 +30,13 @@ def snapshot(song: str = "ab c", length: int = 20_000, rate: int = 8000) -> Snap
     (samples,) = intake.take([(sing(song, rate)[:length].tobytes(), 0.0)])
     state, events = listens.step(listens.start(), samples)
     finals = tuple(e for e in events if isinstance(e, Final))
-    return Snapshot(START, state, intake.saved, finals)
+    return Snapshot(START, (state,), intake.saved, (finals,))
 
 
 def said(of: Snapshot, rest: str = "a d") -> list[Event]:
     """What follows from a snapshot."""
     listens = recognizer()
-    state, events = listens.step(of.state, sing(rest))
+    state, events = listens.step(of.states[0], sing(rest))
     return [*events, *listens.finish(state)[1]]
 
 
@@ -150,36 +150,37 @@ def final(segment: int, words: int) -> Final:
 
 def test_finals_are_kept_until_they_are_acknowledged() -> None:
     """What the client has need not be said again."""
-    record = Record(START)
+    record = Record.new(START, 2)
     for segment in range(4):
-        record.keep(final(segment, 3))
-    record.acknowledge(2)
-    assert [kept.segment for kept in record.finals] == [2, 3]
-    record.acknowledge(1)
-    assert [kept.segment for kept in record.finals] == [2, 3]
-    record.acknowledge(9)
-    assert record.finals == ()
+        record.keep(final(segment, 3), 1)
+    record.acknowledge((0, 2))
+    assert [kept.segment for kept in record.finals[1]] == [2, 3]
+    record.acknowledge((9, 1))
+    assert [kept.segment for kept in record.finals[1]] == [2, 3]
+    record.acknowledge((0, 9))
+    assert record.finals == ((), ())
 
 
 @settings(max_examples=30)
 @given(st.lists(st.integers(1, 100), max_size=40))
 def test_what_is_kept_for_a_client_that_acknowledges_nothing_is_bounded(sizes: list[int]) -> None:
     """The last finals of at most 1000 words, whatever it says or does not say."""
-    record = Record(START)
+    record = Record.new(START, 2)
     for segment, words in enumerate(sizes):
-        record.keep(final(segment, words))
-    kept = [f.segment for f in record.finals]
+        record.keep(final(segment, words), 1)
+    kept = [f.segment for f in record.finals[1]]
     assert kept == list(range(len(sizes)))[len(sizes) - len(kept) :]
-    assert sum(len(f.words) for f in record.finals) <= KEPT_WORDS
+    assert record.finals[0] == ()
+    assert sum(len(f.words) for f in record.finals[1]) <= KEPT_WORDS
     dropped = len(sizes) - len(kept)
     assert not dropped or sum(sizes[dropped - 1 :]) > KEPT_WORDS
 
 
 def test_the_open_segment_is_shown_as_it_was() -> None:
     """A client that lost partials sees the open words again at once."""
-    shown = snapshot().shown()
+    shown = snapshot().shown(0)
     assert shown is not None
     assert (shown.segment, shown.stable or shown.tentative) == (1, "c")
     listens = recognizer()
-    finished = replace(snapshot(), state=listens.finish(snapshot().state)[0])
-    assert finished.shown() is None
+    finished = replace(snapshot(), states=(listens.finish(snapshot().states[0])[0],))
+    assert finished.shown(0) is None

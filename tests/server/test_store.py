@@ -33,7 +33,7 @@ def at(position: int) -> Snapshot:
     intake = Intake(AudioFormat("f32le", 16000))
     (samples,) = intake.take([(bytes(4 * position), 0.0)])
     state, _ = LISTENS.step(LISTENS.start(), samples)
-    return Snapshot("{}", state, intake.saved)
+    return Snapshot("{}", (state,), intake.saved, ((),))
 
 
 @pytest.fixture(scope="module")
