@@ -32,7 +32,7 @@ from asr.state import Options
 from asr.transcript import Event, Final, Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 
 PATH: Constant = "/v1/stream"
 READ_AHEAD: Constant = 4  # chunks taken from an iterable before the server has taken them
@@ -43,12 +43,15 @@ PONG_SECONDS: Constant = 60.0  # a busy server leaves the socket unread for a wh
 RETRY_SECONDS: Constant = 30.0  # for which a lost session is tried again without anything gained
 FIRST_TRY_SECONDS: Constant = 0.2  # pause before the first try at most
 LAST_TRY_SECONDS: Constant = 5.0  # and before later ones
+BUSY_TRIES: Constant = 5  # at most, of a server that has no place and says when to come back
+BUSY_SECONDS: Constant = 60  # beyond which it is not waited for
 PASSING: Constant = frozenset({429, 502, 503, 504})  # what HTTP says of what may be over soon
 PASSING_CLOSES: Constant = frozenset(
     {1001, 1005, 1011, 1012, 1013, 1014}
 )  # and what websockets say
 
 Samples = NDArray[np.float32]
+_sleep = asyncio.sleep  # what tests replace
 
 
 def transcribe(
@@ -62,7 +65,8 @@ def transcribe(
     """Have a server recognise audio, and wait for all of it.
 
     A connection that is lost is made anew, and the session gone on with: nothing is missing then,
-    nothing comes twice.
+    nothing comes twice. A server that has no place and says when to come back is asked again then,
+    a few times.
 
     Args:
         url: of the server, such as `ws://127.0.0.1:8765`; the path may be left out.
@@ -71,7 +75,7 @@ def transcribe(
         sample_rate: of the samples, 8,000 to 48,000.
         options: what is wanted of the recogniser.
         on_event: called with every event as it comes.
-        notice: called with a line for people when a connection was lost.
+        notice: called with a line for people when a connection was lost, or has to be waited for.
 
     Returns:
         The finals, with times in samples of the input; and how many samples were no audio.
@@ -85,11 +89,17 @@ def transcribe(
     async def collect() -> tuple[Transcript, int]:
         finals: list[Final] = []
         conversation = Conversation(sample_rate, options or Options())
-        async for event in _events(url, _from_thread(chunks), conversation, notice):
-            if on_event is not None:
-                on_event(event)
-            if isinstance(event, Final):
-                finals.append(event)
+        # Closed here, and not when somebody finds them: whatever `on_event` raises, such as when
+        # nobody reads what it prints, all tasks have ended before it is raised further.
+        async with (
+            contextlib.aclosing(_from_thread(chunks)) as arriving,
+            contextlib.aclosing(_events(url, arriving, conversation, notice)) as events,
+        ):
+            async for event in events:
+                if on_event is not None:
+                    on_event(event)
+                if isinstance(event, Final):
+                    finals.append(event)
         transcribed = Transcript(tuple(finals), sample_rate, conversation.heard)
         return transcribed, conversation.repaired
 
@@ -102,7 +112,7 @@ def stream(
     sample_rate: int,
     options: Options | None = None,
     notice: Callable[[str], None] = lambda _: None,
-) -> AsyncIterator[Event]:
+) -> AsyncGenerator[Event, None]:
     """Have a server recognise audio while it comes.
 
     Args: as `transcribe` takes them; `chunks` is asynchronous, such as a microphone's.
@@ -123,7 +133,7 @@ async def _events(
     chunks: AsyncIterator[Samples],
     conversation: Conversation,
     notice: Callable[[str], None],
-) -> AsyncIterator[Event]:
+) -> AsyncGenerator[Event, None]:
     """The events of a session, over as many connections as it takes."""
     changed = _Changed()
     feeder = asyncio.create_task(_feed(chunks, conversation, changed))
@@ -131,8 +141,11 @@ async def _events(
     try:
         while conversation.done is None:
             try:
-                async with _connected(url) as connection:
-                    async for event in _heard(connection, conversation, changed):
+                async with (
+                    _connected(url) as connection,
+                    contextlib.aclosing(_heard(connection, conversation, changed)) as heard,
+                ):
+                    async for event in heard:
                         yield event
             except PassingError as error:
                 await patience.wait(error)
@@ -150,7 +163,7 @@ async def _events(
 
 async def _heard(
     connection: ClientConnection, conversation: Conversation, changed: _Changed
-) -> AsyncIterator[Event]:
+) -> AsyncGenerator[Event, None]:
     """The events on one connection, up to the end of the session."""
     await connection.send(conversation.start())
     while not conversation.ready:
@@ -230,16 +243,21 @@ class _Changed:
 
 
 class _Patience:
-    """Decides whether and when a lost session is tried again.
+    """Decides whether and when it is tried again to begin a session, or to go on with a lost one.
 
-    Tries follow one another at growing distances, drawn at random, so that the clients of a server
-    that died do not all come at once. They end when nothing has come of them for `RETRY_SECONDS`.
+    A server that has no place says when to come back, and is asked again then, a few times; a
+    little later, drawn at random, so that those that were refused together do not come together.
+
+    Tries to go on follow one another at growing distances, drawn at random, so that the clients of
+    a server that died do not all come at once. They end when nothing has come of them for
+    `RETRY_SECONDS`.
     """
 
     def __init__(self, url: str, conversation: Conversation, notice: Callable[[str], None]) -> None:
         self._url = url
         self._conversation = conversation
         self._notice = notice
+        self._refusals = 0
         self._tries = 0
         self._since = 0.0
         self._reached = (0, 0)
@@ -252,7 +270,8 @@ class _Patience:
         """
         conversation = self._conversation
         if not conversation.resumable:
-            raise error
+            await self._wait_for_place(error)
+            return
         now = asyncio.get_running_loop().time()
         reached = conversation.saved, conversation.segments
         if not self._tries or reached != self._reached:
@@ -262,7 +281,18 @@ class _Patience:
             raise error
         longest = min(FIRST_TRY_SECONDS * 2**self._tries, LAST_TRY_SECONDS)
         self._tries += 1
-        await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - no secret
+        await _sleep(random.uniform(longest / 2, longest))  # noqa: S311 - no secret
+
+    async def _wait_for_place(self, error: PassingError) -> None:
+        """Wait as the server asked for it, if it refused to begin and is worth it."""
+        self._refusals += 1
+        seconds = error.retry_after
+        if seconds is None or seconds > BUSY_SECONDS or self._conversation.sent:
+            raise error
+        if self._refusals == BUSY_TRIES:
+            raise PassingError(f"{error} (refused {self._refusals} times)") from error
+        self._notice(f"{str(error).partition(';')[0]}; trying again in {seconds} s")
+        await _sleep(seconds * random.uniform(1.0, 1.2))  # noqa: S311 - no secret
 
 
 @contextlib.asynccontextmanager
@@ -280,9 +310,10 @@ async def _connected(url: str) -> AsyncIterator[ClientConnection]:
     except (InvalidURI, UnicodeError) as error:
         raise ServerError(f"{url}: no websocket address; write it as ws://HOST:PORT") from error
     except InvalidStatus as error:
-        status = error.response.status_code
-        failure = PassingError if status in PASSING else ServerError
-        raise failure(f"{url}: {_refusal(error)}") from error
+        told = f"{url}: {_refusal(error)}"
+        if error.response.status_code in PASSING:
+            raise PassingError(told, _retry_after(error)) from error
+        raise ServerError(told) from error
     except (InvalidMessage, InvalidHandshake) as error:
         raise PassingError(f"{url}: what answers there is no recognition server") from error
     except ConnectionClosed as error:
@@ -313,6 +344,12 @@ def _address(url: str) -> str:
     return url if parts.path.strip("/") else parts._replace(path=PATH).geturl()
 
 
+def _retry_after(error: InvalidStatus) -> int | None:
+    """Seconds after which a server asks to be tried again; a date is as good as nothing."""
+    told = error.response.headers.get("Retry-After", "").strip()
+    return int(told) if told.isascii() and told.isdecimal() and len(told) < 10 else None
+
+
 def _refusal(error: InvalidStatus) -> str:
     response = error.response
     lines = (response.body or b"").decode("utf-8", "replace").split("\n")
@@ -320,7 +357,7 @@ def _refusal(error: InvalidStatus) -> str:
     return f"the server refused with HTTP {response.status_code}" + (f": {said}" if said else "")
 
 
-async def _from_thread(chunks: Iterable[Samples]) -> AsyncIterator[Samples]:
+async def _from_thread(chunks: Iterable[Samples]) -> AsyncGenerator[Samples, None]:
     """The chunks of a blocking iterable, read on a thread; at most `READ_AHEAD` of them wait."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[Samples | Exception | None] = asyncio.Queue()

@@ -29,7 +29,15 @@ PASSING: Constant = frozenset({"resume_unavailable", "unavailable"})  # errors t
 
 
 class PassingError(ServerError):
-    """The server cannot go on just now; the same may succeed in a moment."""
+    """The server cannot go on just now; the same may succeed in a moment.
+
+    Attributes:
+        retry_after: seconds after which it asks to be tried again, or None if it does not say.
+    """
+
+    def __init__(self, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Conversation:

@@ -170,7 +170,7 @@ async def test_whoever_stops_listening_closes_the_session() -> None:
 
     async with serving() as service:
         events = stream(service.url, speaker(), RATE)
-        async with contextlib.aclosing(events):  # type: ignore[type-var]
+        async with contextlib.aclosing(events):
             await anext(events)
         await until(lambda: not service.server.sessions)
 
@@ -192,7 +192,7 @@ async def test_chunks_are_not_read_far_ahead() -> None:
     for _ in range(3):
         await anext(ahead)
     await until(lambda: taken == READ_AHEAD + 5)
-    await ahead.aclose()  # type: ignore[attr-defined]
+    await ahead.aclose()
     await until(lambda: not any(t.name == "chunks" for t in threading.enumerate()))
 
 
@@ -216,11 +216,73 @@ async def test_an_address_that_is_none_gives_one_line(url: str) -> None:
 
 
 @in_a_loop
-async def test_a_full_server_gives_one_line() -> None:
-    """With what the server said."""
+async def test_a_full_server_is_asked_again_when_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And serves as ever when there is a place; the user is told why nothing happens."""
+    waited: list[float] = []
+    notices: list[str] = []
+
+    async def wait(seconds: float) -> None:
+        """Time passes, and in the end the other session is over."""
+        waited.append(seconds)
+        if len(waited) == 3:
+            await other.aclose()
+            await until(lambda: not service.server.places)
+
+    monkeypatch.setattr(client, "_sleep", wait)
+    full = Limits(sessions=1)
+    async with serving(limits=full) as service, contextlib.AsyncExitStack() as other:
+        await other.enter_async_context(service.session())
+        said = await on_this_loop(service.url, notices)
+    assert [final.text for final in said] == [final.text for final in alone(sing(SONG))]
+    assert all(5 <= seconds <= 6 for seconds in waited)
+    refused = f"{service.url}: the server refused with HTTP 503: all 1 sessions are taken"
+    assert notices == [f"{refused}; trying again in 5 s"] * 3
+
+
+async def on_this_loop(url: str, notices: list[str]) -> list[Final]:
+    """What a server hears, by a client that shares its loop."""
+
+    async def audio() -> AsyncIterator[Samples]:
+        for chunk in chunks():
+            yield chunk
+
+    events = stream(url, audio(), RATE, None, notices.append)
+    return [event async for event in events if isinstance(event, Final)]
+
+
+@in_a_loop
+async def test_a_server_that_stays_full_gives_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a few tries, with what the server said."""
+    waited: list[float] = []
+
+    async def wait(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr(client, "_sleep", wait)
     async with serving(limits=Limits(sessions=1)) as service, service.session():
-        error = await refused(service.url)
-    assert "HTTP 503: all 1 sessions are taken; try again in 5 s" in str(error)
+        with pytest.raises(ServerError) as caught:
+            await on_this_loop(service.url, [])
+    assert len(waited) == 4
+    assert str(caught.value) == (
+        f"{service.url}: the server refused with HTTP 503: all 1 sessions are taken; "
+        "try again in 5 s (refused 5 times)"
+    )
+
+
+@pytest.mark.parametrize("retry_after", ["", "Retry-After: 61\r\n", "Retry-After: soon\r\n"])
+@in_a_loop
+async def test_a_refusal_that_does_not_say_when_is_not_waited_for(retry_after: str) -> None:
+    """Nor one that says a time too far away."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 503 No\r\n{retry_after}Content-Length: 0\r\n\r\n".encode())
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ServerError, match=r"refused with HTTP 503$"):
+            await on_this_loop(f"ws://127.0.0.1:{port}", [])
 
 
 @in_a_loop
