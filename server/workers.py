@@ -33,6 +33,8 @@ _log = logging.getLogger(__name__)
 
 DEATHS: Final = 5  # deaths of workers
 DEATHS_SECONDS: Final = 60.0  # within so long are too many
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)  # that we act on
+TOLD: Final = {0, -signal.SIGTERM, -signal.SIGINT}  # exit codes of a worker that was told to stop
 
 
 class Supervisor:
@@ -85,7 +87,7 @@ class Supervisor:
         for pipe in (self._signals, self._reports):
             os.set_blocking(pipe, False)
         signal.set_wakeup_fd(self._signals)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        for number in SIGNALS:
             signal.signal(number, lambda *_: None)
         for worker in range(self._count):
             self._start(worker)
@@ -103,14 +105,21 @@ class Supervisor:
         return None if self._stop_by is None else max(0.0, self._stop_by - time.monotonic())
 
     def _start(self, number: int) -> None:
+        # A signal that a worker gets before it has handlers of its own must not be taken for ours:
+        # it has a copy of them, and of the pipe that they write to.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         child = os.fork()
         if child:
             self._workers[child] = number
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             return
         code = 1
         try:
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for inherited in SIGNALS:
+                signal.signal(inherited, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is about to read everything anyway
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             for ours in (self._alive, self._reports, self._wakeup, self._signals):
                 os.close(ours)
             code = self._work(number, self._report_ready, self._lifeline)
@@ -160,10 +169,10 @@ class Supervisor:
 
     def _bury(self) -> None:
         """Take leave of workers that are gone, and replace them unless we stop."""
-        self._on_reports()  # what they said before
         for child in list(self._workers):
             gone, status = os.waitpid(child, os.WNOHANG)
             if gone:
+                self._on_reports()  # what it said before: only now it is certain to be there
                 self._mourn(child, self._workers.pop(child), os.waitstatus_to_exitcode(status))
 
     def _mourn(self, child: int, number: int, code: int) -> None:
@@ -171,7 +180,7 @@ class Supervisor:
         started = child in self._loaded
         self._loaded.discard(child)
         if self._stop_by is not None:
-            self._code = self._code or (1 if code else 0)
+            self._code = self._code or (0 if code in TOLD else 1)
             return
         self._board.rows[number][metrics.FIRST[metrics.RESTARTS.name]] += 1
         now = time.monotonic()

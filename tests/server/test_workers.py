@@ -127,21 +127,59 @@ def test_a_second_signal_ends_all_workers_at_once() -> None:
 
 
 SUPERVISE = """
-import os, sys
+import contextlib, os, signal, sys
 from server.logs import configure
 from server.metrics import Board
 from server.workers import Supervisor
+
+when = sys.argv[1]
+waits, opens = os.pipe()
+fork = os.fork
+
+class Unlucky(Supervisor):
+    "The second worker reports and dies just when the death of the first is looked at."
+    burying = opened = False
+    def _bury(self):
+        self.burying = True
+        super()._bury()
+        self.burying = False
+    def _on_reports(self):
+        super()._on_reports()
+        if when == "at once" and self.burying and not self.opened:
+            self.opened = True
+            os.write(opens, bytes(99))
+            for child in list(self._workers):
+                with contextlib.suppress(ChildProcessError):
+                    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+
+def fork_and_end():
+    child = fork()
+    if not child:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return child
+
 def work(number, ready, lifeline):
-    if sys.argv[1] == "late":
+    if when == "at once" and number == 1:
+        os.read(waits, 1)
+    if when in {"late", "at once"}:
         ready()
     return 3
+
+if when == "told":
+    os.fork = fork_and_end
 configure("human")
-sys.exit(Supervisor(2, work, Board(2), lambda: None, 5.0).run())
+sys.exit(Unlucky(2, work, Board(2), lambda: None, 5.0).run())
 """
 
 
 @pytest.mark.parametrize(
-    ("when", "expected"), [("early", "a worker cannot start"), ("late", "died within a minute")]
+    ("when", "expected"),
+    [
+        ("early", "a worker cannot start"),
+        ("told", "a worker cannot start"),  # ended before it had handlers of its own
+        ("late", "died within a minute"),
+        ("at once", "died within a minute"),
+    ],
 )
 def test_workers_that_keep_dying_are_given_up(when: str, expected: str) -> None:
     """No machine is kept busy by something that cannot work; the exit code tells."""
@@ -153,6 +191,6 @@ def test_workers_that_keep_dying_are_given_up(when: str, expected: str) -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 1
     assert f"{expected}; giving up" in done.stderr
+    assert done.returncode == 1
     assert done.stderr.count("worker died; it is replaced") <= 4
