@@ -118,7 +118,11 @@ def report(
     Returns:
         Exit code: 0, or 1 if a target was missed.
     """
-    kept = [a for a in arguments if a != "--record" and not a.startswith("--results")]
+    kept = [
+        a
+        for before, a in zip(["", *arguments], arguments, strict=False)
+        if a != "--record" and not a.startswith("--results") and before != "--results"
+    ]
     named = [Path(a).name if "/" in a or Path(a).exists() else a for a in kept]
     command = " ".join(["python -m", f"benchmarks.{benchmark}", *named])
     lines = [json.dumps(figure.row(command), ensure_ascii=False) for figure in figures]

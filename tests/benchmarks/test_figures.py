@@ -66,7 +66,8 @@ def test_recording_appends_what_was_printed(
 def test_a_record_tells_no_names_and_no_paths(tmp_path: Path) -> None:
     """Results are published: whose machine it was and where its files lie is nobody's business."""
     data = tmp_path / "validation.jsonl"
-    report("speed", [SPEED], ["--record", str(data)], tmp_path)
+    kept = ["--record", "--results", str(tmp_path), str(data), f"--results={tmp_path}"]
+    report("speed", [SPEED], kept, tmp_path)
     line = (tmp_path / "speed.jsonl").read_text()
     assert json.loads(line)["command"] == "python -m benchmarks.speed validation.jsonl"
     assert "/" not in json.loads(line)["command"]
