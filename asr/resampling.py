@@ -35,6 +35,9 @@ CROSSINGS = 32  # half-length of the filter in zero crossings: 2 ms, from 16 kHz
 STEPS = 4096  # of the filter's table, a zero crossing
 BETA = 8.0  # Kaiser: side lobes at -81 dB; transition 7.4 … 8.6 kHz with 32 crossings
 PIECE = 16000  # input samples handled at a time, which bounds memory
+FEW_PHASES = 128  # that usual rates stay below: 10 at 44.1 kHz, 125 at 48,048 Hz
+USUAL_RATES = 32  # whose matrices are kept
+ODD_RATES = 4  # likewise, of up to 1000 phases: 15 MB each at 48 kHz, 61 MB at 192 kHz
 
 Samples = NDArray[np.float32]
 
@@ -218,9 +221,33 @@ def _shape(rate: int) -> _Shape:
     return _Shape(L, M, half, window, L // math.gcd(L, GROUP))
 
 
-@lru_cache(maxsize=1024)  # 1000 at most for one rate; 15 kB each at 48 kHz, 61 kB at 192 kHz
 def _matrix(rate: int, phase: int) -> Samples:
-    """The filter of groups whose number is `phase` modulo the shape's `phases`: float32 [K, 16].
+    """The filter of groups whose number is `phase` modulo the shape's `phases`; see `_make_matrix`.
+
+    A rate is forgotten as a whole, and not matrix by matrix: they are used in turn, so of a cache
+    that is a little too small, the oldest of each would always be the next to be wanted.
+    """
+    kept = (_usual if _shape(rate).phases <= FEW_PHASES else _odd)(rate)
+    matrix = kept[phase]
+    if matrix is None:
+        matrix = kept[phase] = _make_matrix(rate, phase)
+    return matrix
+
+
+@lru_cache(maxsize=USUAL_RATES)
+def _usual(rate: int) -> list[Samples | None]:
+    """The matrices of a rate, as far as they were made."""
+    return [None] * _shape(rate).phases
+
+
+@lru_cache(maxsize=ODD_RATES)
+def _odd(rate: int) -> list[Samples | None]:
+    """Likewise, of a rate with many."""
+    return [None] * _shape(rate).phases
+
+
+def _make_matrix(rate: int, phase: int) -> Samples:
+    """The filter of groups of a phase: float32 [K, 16].
 
     Column r holds the weights of the group's output r. Each sums to one: a constant stays as it is.
     """

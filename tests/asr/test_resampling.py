@@ -230,3 +230,31 @@ def test_it_costs_less_than_five_milliseconds_a_second():
             state, _ = resampling.step(state, samples)
         costs.append(time.process_time() - begin)
     assert min(costs) < 0.005
+
+
+@pytest.mark.parametrize("rates", [(47_999, 44_101), (44_101, 47_999, 8001, 22_051)])
+def test_odd_rates_at_once_make_each_matrix_once(rates, monkeypatch):
+    """At an odd rate every millisecond of a second needs its own: they are kept, block by block."""
+    made = []
+    make = resampling._make_matrix  # noqa: SLF001 - nothing else shows what is computed
+
+    def counted(rate, phase):
+        made.append((rate, phase))
+        return make(rate, phase)
+
+    monkeypatch.setattr(resampling, "_make_matrix", counted)
+    for cache in (resampling._usual, resampling._odd):  # noqa: SLF001
+        cache.cache_clear()
+    states = {rate: resampling.start(rate) for rate in rates}
+    for _ in range(2 * 1000 // 80 + 1):  # two seconds and a bit
+        for rate in rates:
+            states[rate], _ = resampling.step(states[rate], noise(rate * 80 // 1000))
+    assert len(made) == len(set(made)) == 1000 * len(rates)
+
+
+def test_what_is_kept_of_odd_rates_is_bounded():
+    """Whoever sends one odd rate after another does not fill the memory."""
+    for rate in range(47_981, 47_999, 2):
+        resampling.step(resampling.start(rate), noise(rate // 100))
+    kept = resampling._odd.cache_info().currsize  # noqa: SLF001 - nothing else shows it
+    assert 0 < kept <= resampling.ODD_RATES
