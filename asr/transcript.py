@@ -59,6 +59,11 @@ class Partial:
     tentative: str
     position: int
 
+    @property
+    def text(self) -> str:
+        """All words, joined by single spaces."""
+        return f"{self.stable} {self.tentative}".strip()
+
 
 @dataclass(frozen=True, slots=True)
 class Final:

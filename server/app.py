@@ -22,7 +22,10 @@ from websockets.asyncio.server import Server as WebsocketServer
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from asr.acoustic import BLOCK_OUTPUTS
 from asr.errors import Error, ProtocolError
+from asr.features import FRAME_SAMPLES
+from asr.resampling import SAMPLE_RATE
 from asr.transcript import Final as FinalEvent
 from server import metrics as figures
 from server.admission import Access, Admission, Refusal, client_address, no_key
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+FRAME_MS: Final = FRAME_SAMPLES * 1000 // SAMPLE_RATE  # of audio, for an output of the network
 BACKLOG: Final = 1024  # connections that the system holds until we take them
 
 
@@ -496,14 +500,11 @@ def listen(host: str, port: int) -> socket.socket:
 
 def describe(recognizer: Recognizer) -> ModelInfo:
     """What clients are told about the model."""
-    from asr.acoustic import BLOCK_OUTPUTS
-
-    frame_ms = 40
     return ModelInfo(
         recognizer.name,
         recognizer.bundle_id,
-        BLOCK_OUTPUTS * frame_ms,
-        recognizer.acoustic.look_ahead * frame_ms,
+        BLOCK_OUTPUTS * FRAME_MS,
+        recognizer.acoustic.look_ahead * FRAME_MS,
     )
 
 

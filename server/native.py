@@ -5,8 +5,7 @@ Text messages are JSON objects with a `type`; binary messages are audio.
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from asr.errors import ProtocolError
 from asr.state import MAX_ENDPOINT_MS, MAX_N_BEST, MIN_ENDPOINT_MS, plain
@@ -36,19 +35,24 @@ from server.dialogue import (
     Start,
 )
 from server.formats import CONTAINERS, ENCODINGS, MAX_CHANNELS, MAX_RATE, MIN_RATE
+from server.protocols.wire import (
+    MAX_NAMES,
+    MAX_PHRASE,
+    MAX_PHRASES,
+    Fields,
+    read_object,
+    seconds,
+    show,
+    write,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 VERSION: Final = 1
 MAX_ID: Final = 128  # characters of an id, which is kept until it is answered
-MAX_NAMES: Final = 32  # unsupported fields that are named back
-MAX_PHRASES: Final = 100
-MAX_PHRASE: Final = 100  # characters of a phrase
 MAX_TOKEN: Final = 128  # characters of a token; ours have 43
 MAX_START: Final = 65_536  # characters of a start that can be resumed: each snapshot carries it
-
-Fields = dict[str, Any]
 
 
 class Native:
@@ -84,7 +88,7 @@ class Native:
         if handler is None:
             known = ", ".join(("start", *self._handlers))
             raise ProtocolError(
-                f"unknown type {_show(kind)}; version {VERSION} knows {known}", "unknown_type", 1003
+                f"unknown type {show(kind)}; version {VERSION} knows {known}", "unknown_type", 1003
             )
         if self._format is None:
             raise ProtocolError(f"{kind} before start; send start first", "out_of_order", 1008)
@@ -92,7 +96,7 @@ class Native:
 
     def encode(self, reply: Reply, now: float) -> str:
         """The message that tells the client of `reply`, sent at `now` (monotonic seconds)."""
-        return json.dumps(self._fields(reply, now), separators=(",", ":"))
+        return write(self._fields(reply, now))
 
     def _fields(self, reply: Reply, now: float) -> Fields:  # noqa: PLR0911 - one a reply
         match reply:
@@ -132,7 +136,7 @@ class Native:
                 return {
                     "type": "done",
                     "position": reply.position,
-                    "duration_s": round(reply.position / reply.sample_rate, 6),
+                    "duration_s": seconds(reply.position, reply.sample_rate),
                     "repaired": reply.repaired,
                     "latency_ms": _latency_ms(reply.since, now),
                 }
@@ -283,7 +287,7 @@ def _check_version(fields: Fields) -> None:
     version = fields.pop("version", None)
     if type(version) is not int or version != VERSION:
         raise ProtocolError(
-            f"version {_show(version)}; this server speaks version {VERSION}",
+            f"version {show(version)}; this server speaks version {VERSION}",
             "bad_version",
             1008,
         )
@@ -293,7 +297,7 @@ def _resume(fields: Fields) -> Resume:
     asked = _table(fields, "resume")
     token = asked.pop("token", None)
     if not isinstance(token, str) or len(token) > MAX_TOKEN:
-        _bad(f"resume.token must be what ready said, not {_show(token)}")
+        _bad(f"resume.token must be what ready said, not {show(token)}")
     position = _count(asked, "position")
     segments = _segments(asked) if "segments" in asked else None
     return Resume(token, position, segments, (*_left(asked, "resume."), *_left(fields, "")))
@@ -313,7 +317,7 @@ def _segments(fields: Fields) -> tuple[int, ...]:
 def _count(fields: Fields, name: str) -> int:
     value = fields.pop(name, None)
     if type(value) is not int or not 0 <= value < 2**53:
-        _bad(f"{name} must be a whole number from 0 to 2^53, not {_show(value)}")
+        _bad(f"{name} must be a whole number from 0 to 2^53, not {show(value)}")
     return value
 
 
@@ -323,29 +327,22 @@ def _latency_ms(since: float, now: float) -> float:
 
 def _object(message: str) -> Fields:
     try:
-        value = json.loads(message, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        _bad(f"text message is not JSON ({_line(error)})")
-    if not isinstance(value, dict):
-        _bad("a text message must be a JSON object")
-    return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
+        return read_object(message)
+    except ValueError as error:
+        _bad(f"text message is {error}")
 
 
 def _table(fields: Fields, name: str) -> Fields:
     value = fields.pop(name, {})
     if not isinstance(value, dict):
-        _bad(f"{name} must be an object, not {_show(value)}")
+        _bad(f"{name} must be an object, not {show(value)}")
     return value
 
 
 def _boolean(options: Fields, name: str, *, default: bool = True) -> bool:
     value = options.pop(name, default)
     if not isinstance(value, bool):
-        _bad(f"options.{name} must be true or false, not {_show(value)}")
+        _bad(f"options.{name} must be true or false, not {show(value)}")
     return value
 
 
@@ -356,7 +353,7 @@ def _endpoint_ms(options: Fields) -> int | None:
     if type(value) is not int or not MIN_ENDPOINT_MS <= value <= MAX_ENDPOINT_MS:
         _bad(
             f"options.endpoint_ms must be a whole number of {MIN_ENDPOINT_MS} to "
-            f"{MAX_ENDPOINT_MS}, not {_show(value)}"
+            f"{MAX_ENDPOINT_MS}, not {show(value)}"
         )
     return value
 
@@ -364,7 +361,7 @@ def _endpoint_ms(options: Fields) -> int | None:
 def _n_best(options: Fields) -> int:
     value = options.pop("n_best", 1)
     if type(value) is not int or not 1 <= value <= MAX_N_BEST:
-        _bad(f"options.n_best must be a whole number of 1 to {MAX_N_BEST}, not {_show(value)}")
+        _bad(f"options.n_best must be a whole number of 1 to {MAX_N_BEST}, not {show(value)}")
     return value
 
 
@@ -374,7 +371,7 @@ def _phrases(options: Fields) -> tuple[str, ...] | None:
         return None
     value = options.pop("phrases")
     if not isinstance(value, list) or len(value) > MAX_PHRASES:
-        _bad(f"options.phrases must be a list of at most {MAX_PHRASES} texts, not {_show(value)}")
+        _bad(f"options.phrases must be a list of at most {MAX_PHRASES} texts, not {show(value)}")
     return tuple(_phrase(text, number) for number, text in enumerate(value))
 
 
@@ -383,7 +380,7 @@ def _phrase(text: object, number: int) -> str:
     if not 0 < len(phrase) <= MAX_PHRASE:
         _bad(
             f"options.phrases[{number}] must be a text of 1 to {MAX_PHRASE} characters, not "
-            f"{_show(text)}"
+            f"{show(text)}"
         )
     return phrase
 
@@ -395,7 +392,7 @@ def _id(fields: Fields) -> MessageId:
     if value is not None and not (type(value) is int and abs(value) < 2**53):
         _bad(
             f"id must be a whole number below 2^53 or at most {MAX_ID} characters, "
-            f"not {_show(value)}"
+            f"not {show(value)}"
         )
     return value
 
@@ -403,18 +400,18 @@ def _id(fields: Fields) -> MessageId:
 def _format(fields: Fields, apart: bool, unsupported: list[str]) -> AudioFormat:  # noqa: FBT001
     encoding = fields.pop("encoding", None)
     if encoding not in ENCODINGS:
-        _bad_format(f"encoding {_show(encoding)} is not supported; send {' or '.join(ENCODINGS)}")
+        _bad_format(f"encoding {show(encoding)} is not supported; send {' or '.join(ENCODINGS)}")
     said_inside = encoding in CONTAINERS  # what is not said here
     rate = fields.pop("sample_rate", 0 if said_inside else None)
     if type(rate) is not int or not (MIN_RATE <= rate <= MAX_RATE or (said_inside and not rate)):
         _bad_format(
-            f"sample_rate {_show(rate)} is not supported; send {MIN_RATE} to {MAX_RATE} samples "
+            f"sample_rate {show(rate)} is not supported; send {MIN_RATE} to {MAX_RATE} samples "
             "per second"
         )
     channels = fields.pop("channels", 0 if said_inside else 1)
     least = 0 if said_inside else 1
     if type(channels) is not int or not least <= channels <= MAX_CHANNELS:
-        _bad_format(f"channels {_show(channels)} is not supported; send 1 to {MAX_CHANNELS}")
+        _bad_format(f"channels {show(channels)} is not supported; send 1 to {MAX_CHANNELS}")
     if apart and not channels:
         _bad_format("channels_apart needs format.channels: say how many the stream has")
     unsupported += _left(fields, "format.")
@@ -436,15 +433,3 @@ def _bad(message: str) -> NoReturn:
 
 def _bad_format(message: str) -> NoReturn:
     raise ProtocolError(message, "bad_format", 1003)
-
-
-def _show(value: object) -> str:
-    """A value of the client's in one short line of plain characters, as JSON."""
-    if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else "a list"
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__

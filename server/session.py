@@ -441,10 +441,10 @@ class Session:
                     return reply.error.close_code, reply.error.code
                 if isinstance(reply, Done):
                     if self._ending:
-                        return self._goodbye()
+                        return self._farewell
                     self._begin_anew()
             if self._gone:
-                return self._goodbye()
+                return self._farewell
             self._outbox_changed.clear()
             await self._outbox_changed.wait()
 
@@ -468,9 +468,6 @@ class Session:
     def _taken(self, line: Line | None) -> None:
         if line is not None:
             self._engine.taken(line)
-
-    def _goodbye(self) -> tuple[int, str]:
-        return self._farewell
 
     async def _close(self, code: int, reason: str) -> None:
         try:

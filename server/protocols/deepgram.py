@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from asr.errors import ProtocolError
+from asr.state import plain
 from asr.transcript import Final as FinalEvent
 from asr.transcript import Partial, Word
 from server.dialogue import (
@@ -46,7 +47,6 @@ from server.dialogue import (
 from server.protocols.deepgram_query import (
     UNREADABLE,
     Parameters,
-    phrase,
     read_endpointing,
     read_format,
     read_utterance_end,
@@ -60,6 +60,7 @@ from server.protocols.wire import (
     read_object,
     seconds,
     show,
+    sureness,
     write,
 )
 from server.unannounced import Beginning
@@ -192,10 +193,9 @@ class _Channel:
         # A word that begins just before the range was not certain when the last one was finalised.
         start = min([self._from, *(word.start for word in words[:1])])
         end = max([position, start, *(word.end for word in words[-1:])])
-        sureness = sum(word.confidence for word in words) / max(1, len(words))
         alternative = {
             "transcript": " ".join(word.text for word in words),
-            "confidence": round(sureness, 4),
+            "confidence": sureness(words),
             "words": [self._word(word) for word in words],
         }
         return {
@@ -240,7 +240,7 @@ class Deepgram:
         started = parameters.flag("vad_events", default=False)
         self._endpoint_ms, endpoints = read_endpointing(parameters)
         self._wanted = _Wanted(interim, started, read_utterance_end(parameters), endpoints)
-        self._phrases = tuple(phrase(text) for text in parameters.texts("keyterm"))
+        self._phrases = tuple(map(plain, parameters.texts("keyterm")))
         self._warnings = parameters.warnings()
         self._model = hello.model
         self._request_id = str(uuid.uuid4())
@@ -293,10 +293,9 @@ class Deepgram:
 
     def _fields(self, reply: Reply) -> list[Fields]:  # noqa: PLR0911 - one a reply
         match reply:
-            case Heard(event, _, words, channel) if isinstance(event, Partial):
+            case Heard(Partial() as event, _, words, channel):
                 return self._channels[channel or 0].partial(event.position, words)
-            case Heard(event, channel=channel):
-                assert not isinstance(event, Partial)  # noqa: S101 - the case before
+            case Heard(FinalEvent() as event, channel=channel):
                 return self._channels[channel or 0].final(event)
             case Flushed(_, words, position, channel):
                 return self._channels[channel or 0].flushed(words, position)
@@ -382,7 +381,7 @@ class Deepgram:
         if len(self._waiting) == MAX_NAMES:
             return [Answer(write(self._failure("send audio first: too many of these wait for it")))]
         self._keyterms.append(given)
-        configure = Configure(None, phrases=tuple(phrase(text) for text in given))
+        configure = Configure(None, phrases=tuple(map(plain, given)))
         if self._beginning is None:
             return [configure]
         self._waiting.append(configure)

@@ -8,7 +8,7 @@ from asr.errors import ProtocolError
 from asr.state import MAX_ENDPOINT_MS, MIN_ENDPOINT_MS, Options
 from server.dialogue import AudioFormat
 from server.formats import MAX_CHANNELS, MAX_RATE, MIN_RATE
-from server.protocols.wire import MAX_NAMES, Fields, show
+from server.protocols.wire import MAX_NAMES, Fields, show, understood
 
 ENCODINGS: Final = {"linear16": "s16le", "linear32": "f32le", "mulaw": "mulaw", "alaw": "alaw"}
 FILES: Final = {"flac": "flac", "opus": "ogg-opus", "ogg-opus": "ogg-opus"}  # with a header
@@ -67,7 +67,7 @@ class Parameters:
     def warnings(self) -> list[Fields]:
         """One for each option that is not met, those included that nobody asked for."""
         language = self.text("language")
-        if language is not None and language.lower().split("-")[0] not in {"en", "multi"}:
+        if language is not None and language != "multi" and not understood(language):
             self.warn("language", "this server understands the language of its model alone")
         for name, value in self._left.items():
             if name not in _NEUTRAL and value.lower() not in _PLAIN:
@@ -122,11 +122,6 @@ def read_endpointing(wanted: Parameters) -> tuple[int, bool]:
 def read_utterance_end(wanted: Parameters) -> int | None:
     """Milliseconds of pause after which an utterance is over, or None where nobody asks."""
     return wanted.number("utterance_end_ms", MIN_UTTERANCE_END_MS, MAX_ENDPOINT_MS)
-
-
-def phrase(text: str) -> str:
-    """A phrase as the recogniser writes words."""
-    return " ".join(text.lower().split())
 
 
 def warning(parameter: str, message: str) -> Fields:

@@ -50,6 +50,7 @@ from server.protocols.openai_session import (
 )
 from server.protocols.wire import (
     MAX_NAMES,
+    AppendedText,
     Fields,
     WholeSamples,
     not_expected,
@@ -73,12 +74,12 @@ class _Item:
 
     Attributes:
         id: under which the client knows it.
-        told: its deltas so far, joined.
+        told: its deltas so far.
         started: whether the client knows that speech has started.
     """
 
     id: str = field(default_factory=lambda: f"item_{uuid.uuid4().hex[:20]}")
-    told: str = ""
+    told: AppendedText = field(default_factory=AppendedText)
     started: bool = False
 
 
@@ -101,7 +102,6 @@ class OpenAIRealtime:
         self._item = _Item()
         self._previous: str | None = None  # id of the last complete item
         self._item_from = 0  # sample where the open item begins
-        self._segment_told = ""  # of the open segment
 
     def opening(self) -> list[Command]:
         """The session is told; the stream begins with the first audio."""
@@ -138,11 +138,10 @@ class OpenAIRealtime:
         """The messages that tell the client of `reply`. `now` is not told in this protocol."""
         del now
         match reply:
-            case Heard(event, _, words) if isinstance(event, Partial):
+            case Heard(Partial() as event, _, words):
                 started = self._speech_starts(words[0].start) if words else []
                 return (*started, *self._delta(event.stable))
-            case Heard(event):
-                assert not isinstance(event, Partial)  # noqa: S101 - the case before
+            case Heard(FinalEvent() as event):
                 return tuple(self._heard_final(event))
             case Ready(unsupported=names) | Configured(names):
                 by = Start if isinstance(reply, Ready) else Configure
@@ -276,7 +275,7 @@ class OpenAIRealtime:
 
     def _heard_final(self, final: FinalEvent) -> list[str]:
         said = [*self._speech_starts(final.start), *self._delta(final.text)]
-        self._segment_told = ""
+        self._item.told.close_segment()
         if self._settings.silence_ms is None:
             return said  # the item goes on until it is committed
         self._uncommitted = self._samples is not None and (
@@ -288,7 +287,7 @@ class OpenAIRealtime:
     def _stream_over(self, position: int) -> list[str]:
         """The stream has ended: by a commit, or since the server stops."""
         said = []
-        if self._committing or (self._item.told and self._settings.silence_ms is None):
+        if self._committing or (self._item.told.text and self._settings.silence_ms is None):
             said = self._complete(position, stopped=False)
         self._committing = False
         self._begin_stream(position)
@@ -298,7 +297,7 @@ class OpenAIRealtime:
         """What comes next is another stream, behind so many samples of the one before."""
         self._before += position
         self._item_from = 0
-        self._segment_told = ""
+        self._item.told.close_segment()
 
     def _speech_starts(self, start: int) -> list[str]:
         if self._item.started or self._settings.silence_ms is None:
@@ -312,13 +311,9 @@ class OpenAIRealtime:
         ]
 
     def _delta(self, stable: str) -> list[str]:
-        new = stable[len(self._segment_told) :]
+        new = self._item.told.grow(stable)
         if not new:
             return []
-        if self._item.told and not self._segment_told:
-            new = f" {new}"
-        self._segment_told = stable
-        self._item.told += new
         return [self._event(f"{_TRANSCRIPTION}.delta", **self._content(), delta=new)]
 
     def _complete(self, position: int, *, stopped: bool) -> list[str]:
@@ -346,7 +341,7 @@ class OpenAIRealtime:
             self._event(
                 f"{_TRANSCRIPTION}.completed",
                 **self._content(),
-                transcript=item.told,
+                transcript=item.told.text,
                 usage={"type": "duration", "seconds": duration},
             )
         )

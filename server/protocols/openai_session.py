@@ -9,11 +9,13 @@ from asr.state import MAX_ENDPOINT_MS, MIN_ENDPOINT_MS, Options, plain
 from server.dialogue import AudioFormat
 from server.formats import MAX_RATE, MIN_RATE
 from server.protocols.wire import (
+    LANGUAGE,
     MAX_PHRASE,
     MAX_PHRASE_WORDS,
     MAX_PHRASES,
     Fields,
     show,
+    understood,
     whole_number,
 )
 
@@ -134,7 +136,7 @@ def _common(settings: Settings, wanted: Fields, unsupported: list[str], place: s
     if isinstance(transcription, dict):
         transcription.pop("model", None)  # the session tells which one listens
         language = transcription.pop("language", None)
-        if isinstance(language, str) and language.lower().split("-")[0] not in {"", "en"}:
+        if language and not understood(language):
             unsupported.append(f"{place}transcription.language")
         if "keywords" in transcription:
             keywords = _read_keywords(transcription.pop("keywords"), place)
@@ -239,7 +241,7 @@ def _turn_detection(settings: Settings) -> Fields | None:
 
 
 def _transcription(settings: Settings, model: ModelInfo) -> Fields:
-    told: Fields = {"model": model.name, "language": "en", "prompt": ""}
+    told: Fields = {"model": model.name, "language": LANGUAGE, "prompt": ""}
     return {**told, "keywords": list(settings.keywords)} if settings.keywords else told
 
 

@@ -12,6 +12,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from asr.errors import ProtocolError
+from asr.transcript import Final as FinalEvent
 from asr.transcript import Partial, Word
 from server.dialogue import (
     Audio,
@@ -73,11 +74,9 @@ class Sherpa:
         """The messages that tell the client of `reply`. `now` is not told in this protocol."""
         del now
         match reply:
-            case Heard(event, _, words) if isinstance(event, Partial):
-                text = f"{event.stable} {event.tentative}".strip()
-                return (self._result(text, words),)
-            case Heard(event):
-                assert not isinstance(event, Partial)  # noqa: S101 - the case before
+            case Heard(Partial() as event, _, words):
+                return (self._result(event.text, words),)
+            case Heard(FinalEvent() as event):
                 self._told_end = event.reason == "finish"
                 result = self._result(event.text, event.words, is_final=True)
                 self._segment, self._from = event.segment + 1, event.position

@@ -49,6 +49,7 @@ from server.protocols.wire import (
     read_object,
     seconds,
     show,
+    sureness,
     whole_number,
     write,
 )
@@ -117,11 +118,10 @@ class Vosk:
         """The messages that tell the client of `reply`. `now` is not told in this protocol."""
         del now
         match reply:
-            case Heard(event, _, words) if isinstance(event, Partial):
-                self._open = f"{event.stable} {event.tentative}".strip()
+            case Heard(Partial() as event, _, words):
+                self._open = event.text
                 self._open_words = words
-            case Heard(event):
-                assert not isinstance(event, Partial)  # noqa: S101 - the case before
+            case Heard(FinalEvent() as event):
                 self._closed.append(event)
                 self._open, self._open_words = "", ()
             case Pong():
@@ -237,12 +237,11 @@ class Vosk:
         closed, self._closed = self._closed, []
         readings = self._readings(closed)
         if self._alternatives:
-            best = readings[0][1]
-            sureness = sum(word.confidence for word in best) / max(1, len(best))
+            best = sureness(readings[0][1])
             result: Fields = {
                 "alternatives": [
                     # Lower from one to the next, as there, where it is the likelihood itself.
-                    {"confidence": round(sureness * math.exp(score), 4), **self._told(words)}
+                    {"confidence": round(best * math.exp(score), 4), **self._told(words)}
                     for score, words in readings
                 ]
             }

@@ -1,4 +1,4 @@
-"""What the foreign protocols have in common: JSON as clients write it, whole samples, seconds."""
+"""What the protocols have in common: JSON as clients write it, whole samples, seconds, wishes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import json
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from asr.transcript import Word
 
 Fields = dict[str, Any]
 
+LANGUAGE: Final = "en"  # of the model
 MAX_SHOWN: Final = 60  # characters of a client's value that an error repeats
 MAX_NAMES: Final = 32  # unsupported options that are named back
 MAX_PHRASES: Final = 100  # of what is likely to be said
@@ -67,6 +70,41 @@ def not_expected(names: Iterable[str]) -> list[int] | None:
         return None
     numbers = (n.removeprefix("options.phrases[").removesuffix("]") for n in names)
     return [int(number) for number in numbers if number.isdecimal()]
+
+
+def understood(language: object) -> bool:
+    """Whether a language tag, as in `en-GB`, is of the language that the model understands."""
+    return isinstance(language, str) and language.lower().split("-")[0] == LANGUAGE
+
+
+def sureness(words: Sequence[Word]) -> float:
+    """The confidence of a text: the mean of its words'; 0 of none."""
+    return round(sum(word.confidence for word in words) / max(1, len(words)), 4)
+
+
+class AppendedText:
+    """A text that is only ever appended to: the stable words of one segment after another.
+
+    Attributes:
+        text: all of it.
+    """
+
+    def __init__(self) -> None:
+        self.text = ""
+        self._segment = ""  # stable words of the open segment
+
+    def grow(self, stable: str) -> str:
+        """Take in the stable words of the open segment; what they append, with a blank before."""
+        new = stable[len(self._segment) :]
+        if new and self.text and not self._segment:
+            new = f" {new}"
+        self._segment = stable
+        self.text += new
+        return new
+
+    def close_segment(self) -> None:
+        """What comes next is another segment."""
+        self._segment = ""
 
 
 class WholeSamples:

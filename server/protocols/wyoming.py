@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from asr.errors import ProtocolError
+from asr.state import plain
+from asr.transcript import Final as FinalEvent
 from asr.transcript import Partial
 from server.dialogue import (
     Answer,
@@ -36,7 +38,17 @@ from server.dialogue import (
     Start,
 )
 from server.formats import MAX_RATE, MIN_RATE
-from server.protocols.wire import MAX_NAMES, Fields, WholeSamples, read_object, show, whole_number
+from server.protocols.wire import (
+    LANGUAGE,
+    MAX_NAMES,
+    AppendedText,
+    Fields,
+    WholeSamples,
+    read_object,
+    show,
+    understood,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -47,7 +59,6 @@ VERSION: Final = "1.10.2"  # of the protocol's own package, whose events these a
 LINE_BYTES: Final = 2**16  # the protocol's own reader takes no longer line
 DATA_BYTES: Final = 2**16
 PAYLOAD_BYTES: Final = 2**20
-LANGUAGE: Final = "en"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +126,7 @@ class Wyoming:
         self._format: AudioFormat | None = None  # of the open utterance
         self._samples: WholeSamples | None = None
         self._phrases: tuple[str, ...] = ()  # what `transcribe` says is likely
-        self._told = ""  # chunks of the open utterance, joined
-        self._segment_told = ""  # of the open segment
+        self._told = AppendedText()  # chunks of the open utterance
         self._transcript_started = False
 
     def opening(self) -> list[Command]:
@@ -140,12 +150,11 @@ class Wyoming:
         """The messages that tell the client of `reply`. `now` is not told in this protocol."""
         del now
         match reply:
-            case Heard(event) if isinstance(event, Partial):
-                return self._chunk(event.stable)
-            case Heard(event):
-                assert not isinstance(event, Partial)  # noqa: S101 - the case before
-                chunk = self._chunk(event.text)
-                self._segment_told = ""
+            case Heard(Partial(stable=stable)):
+                return self._chunk(stable)
+            case Heard(FinalEvent(text=text)):
+                chunk = self._chunk(text)
+                self._told.close_segment()
                 return chunk
             case Ready(unsupported=names):
                 _warn(names)
@@ -167,7 +176,7 @@ class Wyoming:
 
     def _transcribe(self, event: Event) -> list[Command]:
         language = event.data.get("language")
-        if isinstance(language, str) and language.lower().split("-")[0] == LANGUAGE:
+        if understood(language):
             del event.data["language"]
         event.data.pop("name", None)  # there is one model
         self._phrases = _phrases(event.data)
@@ -208,13 +217,9 @@ class Wyoming:
     # What was heard
 
     def _chunk(self, stable: str) -> tuple[Message, ...]:
-        new = stable[len(self._segment_told) :]
+        new = self._told.grow(stable)
         if not new:
             return ()
-        if self._told and not self._segment_told:
-            new = f" {new}"
-        self._segment_told = stable
-        self._told += new
         return (*self._start_transcript(), write_event("transcript-chunk", {"text": new}))
 
     def _start_transcript(self) -> tuple[Message, ...]:
@@ -226,10 +231,10 @@ class Wyoming:
     def _transcript(self) -> tuple[Message, ...]:
         said = (
             *self._start_transcript(),
-            write_event("transcript", {"text": self._told, "language": LANGUAGE}),
+            write_event("transcript", {"text": self._told.text, "language": LANGUAGE}),
             write_event("transcript-stop", {}),
         )
-        self._told, self._segment_told, self._transcript_started = "", "", False
+        self._told, self._transcript_started = AppendedText(), False
         return said
 
 
@@ -252,7 +257,7 @@ def _phrases(data: Fields) -> tuple[str, ...]:
         given = data.get(name)
         if isinstance(given, list) and all(isinstance(text, str) for text in given):
             del data[name]
-            phrases += (" ".join(text.lower().split()) for text in given)
+            phrases += map(plain, given)
     return tuple(phrase for phrase in phrases if phrase)
 
 

@@ -76,7 +76,7 @@ async def test_messages_and_words_carry_their_channel() -> None:
         peer = Peer(connection)
         described = {"sample_rate": RATE, "channels": 2}
         ready = await begin(peer, "f32le", {"channels_apart": True}, **described)
-        assert ready["resumable"] is False
+        assert ready["resumable"] is True
         await peer.say(both)
         await peer.tell("finish")
         heard = await peer.hear_all()

@@ -32,6 +32,7 @@ from server.dialogue import (
 from server.engine import JOB_BYTES
 from server.limits import Limits
 from server.native import Native
+from server.protocols import wire
 from server.snapshot import KEPT_WORDS, Seal
 
 ROOT = Path(__file__).parents[2]
@@ -153,7 +154,7 @@ def test_the_numbers_in_the_text_are_those_of_the_program() -> None:
     assert f"and {JOB_BYTES} more" in TEXT
     assert f"a whole number from {formats.MIN_RATE} to {formats.MAX_RATE};" in TEXT
     assert f"1 to {formats.MAX_CHANNELS}, interleaved" in TEXT
-    assert f"{native.MAX_PHRASES} texts of at most {native.MAX_PHRASE} characters" in TEXT
+    assert f"{wire.MAX_PHRASES} texts of at most {wire.MAX_PHRASE} characters" in TEXT
     assert f"not longer than {flac.MAX_BLOCK} samples" in TEXT
     assert f"in stretches of {opus.STRETCH // opus.RATE} s" in TEXT
     assert f"the last {opus.SETTLING * 1000 // opus.RATE} ms before it" in TEXT

@@ -77,8 +77,9 @@ KEYS = ("segment", "stable", "tentative", "text", "position")
 
 
 def vars_of(event: object) -> tuple[Any, ...]:
-    """An event's fields under the protocol's names."""
-    return tuple(getattr(event, key, None) for key in KEYS)
+    """An event's fields under the protocol's names, in which partials have no text."""
+    hidden = {"text"} if isinstance(event, Partial) else set()
+    return tuple(None if key in hidden else getattr(event, key, None) for key in KEYS)
 
 
 @in_a_loop
