@@ -2,7 +2,8 @@
 
 `model.toml` describes it, `acoustic.<precision>.onnx` are the network, `units.<head>.txt` name the
 units of each head, `MODEL_CARD.md` tells people about it. With a table `[decoding]` in `model.toml`
-it also holds a language: `lm.ngram`, `lm.words.txt`, `lexicon.tree`. The id is a SHA-256 over all
+it also holds a language: `lm.ngram`, `lm.words.txt`, `lexicon.tree`, and perhaps what spells other
+words: `spelling.ngram`, `spelling.pairs.txt`. The id is a SHA-256 over all
 that can change a result: the names and contents of all files but the card and `model.toml` itself,
 and the tables `[features]`, `[acoustic]` and `[decoding]` of that. It is checked whenever a bundle
 is read.

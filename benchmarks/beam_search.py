@@ -146,7 +146,7 @@ def parsed(sweep: str, settings: BeamSettings) -> list[tuple[str, float]]:
     key, _, values = sweep.partition("=")
     if key not in type(settings).__slots__ or key in {"head", "priors"}:
         raise ConfigError(f"--sweep {key}: no such setting")
-    kind = type(getattr(settings, key))
+    kind = float if key == "spelling" else type(getattr(settings, key))  # None spells none
     try:
         return [(key, kind(value)) for value in values.split(",")]
     except ValueError as error:

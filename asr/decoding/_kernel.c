@@ -64,15 +64,15 @@ typedef struct {
     int32_t score;
 } Memo;
 
-enum { PLACES, STEPS, FINALS, PARAMETERS, GUESSES, LOG_ADD, SHARES,
+enum { PLACES, STEPS, FINALS, PARAMETERS, GUESSES, LOG_ADD, SHARES, TOLLS,
        P1, B1, FIRST2, WORDS2, P2, B2, FIRST3, WORDS3, P3, BOOKS,
        FIRST_EDGE, EDGE_WORD, EDGE_NEXT, FAIL, PAID, OWED, TABLES };
-enum { BEAM, THRESHOLD, GAP, HORIZON, LM_WEIGHT, BONUS, HOMOPHONES, UNITS, LM_BITS, REWARD, CERTAINTY, N_PARAMETERS };
+enum { BEAM, THRESHOLD, GAP, HORIZON, LM_WEIGHT, BONUS, HOMOPHONES, UNITS, LM_BITS, REWARD, CERTAINTY, LOOP, N_PARAMETERS };
 
 typedef struct {
     /* tables */
     const Place *places;
-    const int32_t *steps, *guesses, *parameters;
+    const int32_t *steps, *guesses, *parameters, *tolls;
     const Final *finals;
     const uint16_t *log_add, *shares;
     int32_t n_log_add, n_shares;
@@ -92,6 +92,7 @@ typedef struct {
     uint32_t *slots;
     int32_t *scores, *totals, *heads, *links, *first, *renumber;
     int32_t capacity, mask, most_mask, arena_capacity, most_paid;
+    int32_t spelled; /* nodes of the branch that spells: one for each phone, or none */
     /* progress */
     int32_t n, n_arena, n_candidates, n_committed, frame, best;
     int64_t score;
@@ -334,21 +335,49 @@ static inline void fetch(const Search *s, int32_t i)
     }
 }
 
+/* Where words begin, best first; equal ones in order of their nodes. */
+typedef struct {
+    int32_t n, nodes[2 * MAX_UNITS], gains[2 * MAX_UNITS];
+} Roots;
+
+static void add_root(Roots *to, int32_t node, int32_t gain)
+{
+    int32_t j = to->n++;
+    for (; j > 0 && to->gains[j - 1] < gain; j--) {
+        to->gains[j] = to->gains[j - 1];
+        to->nodes[j] = to->nodes[j - 1];
+    }
+    to->gains[j] = gain;
+    to->nodes[j] = node;
+}
+
+/* Go on to every phone of the branch that spells, or begin there. */
+static void spell(Search *s, const int32_t *x, int32_t i)
+{
+    const int32_t *p = s->parameters;
+    const Hypothesis *h = s->hypotheses + i;
+    int32_t total = s->totals[i], last = phone_of(s, h->node), look = look_of(s, h->node);
+    const int32_t *tolls = s->tolls + last * p[UNITS];
+    Candidate way = {.lm = h->lm, .source = i, .word = NO_WORD};
+    for (int32_t phone = 1; phone < p[UNITS]; phone++) {
+        way.node = p[LOOP] + phone - 1;
+        int64_t score = (int64_t)(phone == last ? h->blank : total) + x[phone] + look_of(s, way.node) - look + tolls[phone];
+        if (score >= FLOOR) enter(s, (int32_t)score, &way);
+    }
+}
+
 static void extend(Search *s, const int32_t *x)
 {
     const int32_t *p = s->parameters;
-    int32_t roots[MAX_UNITS], gains[MAX_UNITS], n_roots = 0, loudest = x[1];
+    Roots roots;
+    int32_t loudest = x[1];
     for (int32_t v = 2; v < p[UNITS]; v++)
         if (x[v] > loudest) loudest = x[v];
-    for (uint32_t child = s->places[ROOT].child; child < s->places[ROOT + 1].child; child++) {
-        int32_t gain = x[phone_of(s, (int32_t)child)] + look_of(s, (int32_t)child), j = n_roots++;
-        for (; j > 0 && gains[j - 1] < gain; j--) {
-            gains[j] = gains[j - 1];
-            roots[j] = roots[j - 1];
-        }
-        gains[j] = gain;
-        roots[j] = (int32_t)child;
-    }
+    roots.n = 0;
+    for (int32_t child = (int32_t)s->places[ROOT].child; child < (int32_t)s->places[ROOT + 1].child; child++)
+        add_root(&roots, child, x[phone_of(s, child)] + look_of(s, child));
+    for (int32_t phone = 1; phone <= s->spelled; phone++)
+        add_root(&roots, p[LOOP] + phone - 1, x[phone] + look_of(s, p[LOOP] + phone - 1) + s->tolls[phone]);
     for (int32_t i = 0; i < s->n; i++) {
         fetch(s, i);
         const Hypothesis *h = s->hypotheses + i;
@@ -372,8 +401,9 @@ static void extend(Search *s, const int32_t *x)
                 enter(s, scores[k], &way);
             }
         }
-        if (place->word == place[1].word || n_roots == 0) continue;
-        int64_t most = (int64_t)total + p[BONUS] - look + gains[0];
+        if (s->spelled && (h->node == ROOT || h->node >= p[LOOP])) spell(s, x, i);
+        if (place->word == place[1].word || roots.n == 0) continue;
+        int64_t most = (int64_t)total + p[BONUS] - look + roots.gains[0];
         if (most + p[REWARD] < (int64_t)s->best - p[THRESHOLD]) continue;
         for (const Final *f = s->finals + place->word; f < s->finals + place[1].word; f++) {
             uint32_t next;
@@ -382,11 +412,11 @@ static void extend(Search *s, const int32_t *x)
             way.word_lm = weighted_lm(s, (uint32_t)h->lm, (uint32_t)f->word, &next);
             way.lm = (int32_t)next;
             int64_t gone = (int64_t)way.word_lm + p[BONUS] - look;
-            for (int32_t r = 0; r < n_roots; r++) {
-                if (total + gone + gains[r] < (int64_t)s->best - p[THRESHOLD]) break;
-                way.node = roots[r];
-                int32_t from = phone_of(s, roots[r]) == last ? h->blank : total;
-                int64_t score = from + gone + gains[r];
+            for (int32_t r = 0; r < roots.n; r++) {
+                if (total + gone + roots.gains[r] < (int64_t)s->best - p[THRESHOLD]) break;
+                way.node = roots.nodes[r];
+                int32_t from = phone_of(s, way.node) == last ? h->blank : total;
+                int64_t score = from + gone + roots.gains[r];
                 if (score >= FLOOR) enter(s, (int32_t)score, &way);
             }
         }
@@ -752,6 +782,8 @@ static void take_tables(Search *s, const Py_buffer *t)
     s->shares = t[SHARES].buf;
     s->n_shares = (int32_t)(t[SHARES].len / 2);
     s->parameters = t[PARAMETERS].buf;
+    s->tolls = t[TOLLS].buf;
+    s->spelled = t[TOLLS].len ? s->parameters[UNITS] - 1 : 0;
     s->p1 = t[P1].buf;
     s->b1 = t[B1].buf;
     s->vocabulary = (uint32_t)(t[P1].len / 4);

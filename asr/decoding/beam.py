@@ -36,6 +36,7 @@ from asr.decoding.kernel import (
     unpack_hypotheses,
 )
 from asr.decoding.lexicon import look_ahead
+from asr.decoding.ngram import UNKNOWN
 from asr.decoding.reference import (
     FLOOR,
     NO_WORD,
@@ -49,6 +50,7 @@ from asr.decoding.reference import (
     history,
 )
 from asr.decoding.settings import LOWEST, BeamSettings
+from asr.decoding.spelling import RIGHT, heard, tolls
 from asr.decoding.tables import frame_offset, log_add_table, share_table
 from asr.errors import ConfigError, StateError
 
@@ -65,6 +67,7 @@ DOUBT = 8 * SCALE  # hypotheses further behind the best are no alternatives to i
 FREQUENT = 6 * SCALE  # a word with a unigram probability above e^-6 needs no help to be found
 CUT_OFF = 8 * SCALE  # what a hypothesis pays at the end for a word that was not finished
 LIMIT = 2**31
+LONGEST = 64  # frames at the end of an unknown word that are spelled
 
 
 class BeamState(NamedTuple):
@@ -76,6 +79,8 @@ class BeamState(NamedTuple):
         end: one past the last frame of the last committed word.
         hypotheses: at most `beam` of them, packed, best first.
         arena: their words that are not committed, packed.
+        sounds: the likeliest unit of each of the last frames, a byte each; none where no words are
+            spelled.
     """
 
     frame: int
@@ -83,6 +88,7 @@ class BeamState(NamedTuple):
     end: int
     hypotheses: bytes
     arena: bytes
+    sounds: bytes = b""
 
 
 class Ending(NamedTuple):
@@ -140,7 +146,11 @@ class BeamDecoder:
         self.head = settings.head
         self.settings = settings
         self.units = units
-        lexicon, lm, self._words = language
+        lexicon, lm, self._words, speller = language
+        if settings.spelling is not None and speller is None:
+            raise ConfigError("decoding.spelling: nothing in the bundle says how words are spelled")
+        self._speller = None if settings.spelling is None else speller
+        self._sounds = LONGEST + settings.horizon if self._speller else 0  # that a state keeps
         parameters = Parameters(
             beam=settings.beam,
             threshold=round(settings.threshold * SCALE),
@@ -153,6 +163,7 @@ class BeamDecoder:
             lm_bits=(lm.words + lm.bigrams).bit_length(),
             reward=0,
             certainty=round(settings.certainty * ONE),
+            loop=len(lexicon.phone),
         )
         self._language = language
         self.ahead = look_ahead(lexicon, lm.unigram_prob)
@@ -166,9 +177,14 @@ class BeamDecoder:
             self.ahead.word,
             log_add_table(),
             share_table(),
+            np.zeros(0, np.int32),
             lm,
             automaton([], {}, 0),
         )
+        if settings.spelling is not None:
+            toll = tolls(lexicon, units, parameters.lm_weight)
+            toll[0] -= round(settings.spelling * SCALE)
+            tables = _with_loop(tables, toll)
         self._use(tables, make_engine(tables))
         self._offset = frame_offset(settings, units)
         start = Hypothesis(ROOT, lm.start, 0, FLOOR, -1, 0, 0, 0)
@@ -191,7 +207,7 @@ class BeamDecoder:
         Raises:
             ConfigError: a word is not in the lexicon, or there are too many phrases.
         """
-        lexicon, lm, _ = self._language
+        lexicon, lm = self._language.lexicon, self._language.lm
         tables = self.tables
         number = self._spoken(phrases)
         for text in sorted({word for phrase in phrases for word in phrase.split()}):
@@ -305,15 +321,16 @@ class BeamDecoder:
                 (state, (*before, *said))
                 for (_, before), (state, said) in zip(begun, ended, strict=True)
             ]
+        scores = self._scores(log_probs)
         advanced = self.engine.advance(
             [
                 Waiting(state.frame, rows, state.hypotheses, state.arena)
-                for state, rows in zip(states, self._scores(log_probs), strict=True)
+                for state, rows in zip(states, scores, strict=True)
             ]
         )
         return [
-            self._after(state, len(rows), after)
-            for state, rows, after in zip(states, log_probs, advanced, strict=True)
+            self._after(state, rows, after)
+            for state, rows, after in zip(states, scores, advanced, strict=True)
         ]
 
     def _scores(self, log_probs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.int32]]:
@@ -329,17 +346,17 @@ class BeamDecoder:
         return parts
 
     def _after(
-        self, state: BeamState, frames: int, advanced: Advanced
+        self, state: BeamState, rows: NDArray[np.int32], advanced: Advanced
     ) -> tuple[BeamState, tuple[DecodedWord, ...]]:
-        """The state after some frames, and the words committed in them."""
+        """The state after some frames of scores, and the words committed in them."""
         score, hypotheses, arena, committed = advanced
-        said: list[DecodedWord] = []
-        end = state.end
-        for word in committed:
-            said.append(self._word(word, end, word.share))
-            end = said[-1].end
-        after = BeamState(state.frame + frames, state.score + score, end, hypotheses, arena)
-        return after, tuple(said)
+        frame, sounds = state.frame + len(rows), b""
+        if self._speller:
+            sounds = state.sounds + rows.argmax(1).astype(np.uint8).tobytes()
+        after = BeamState(frame, state.score + score, state.end, hypotheses, arena, sounds)
+        said = self._line(committed, after, [word.share for word in committed])
+        end = said[-1].end if said else state.end
+        return after._replace(end=end, sounds=sounds[-self._sounds :]), said
 
     def tentative(self, state: BeamState) -> tuple[DecodedWord, ...]:
         """The uncommitted words of the likeliest reading, its open word included.
@@ -353,7 +370,7 @@ class BeamDecoder:
         if foremost.word != NO_WORD:
             cost = foremost.score - h.mark
             entries.append(Entry(foremost.word, h.start, h.end, -1, cost, foremost.word_lm))
-        return self._line(entries, state.end, [ONE] * len(entries))
+        return self._line(entries, state, [ONE] * len(entries))
 
     def finish(self, state: BeamState) -> tuple[DecodedWord, ...]:
         """The words of the best hypothesis that ends with a word.
@@ -366,7 +383,7 @@ class BeamDecoder:
         likely = [e for e in endings if e.score >= endings[0].score - NEGLIGIBLE]
         readings = [(e, self._entries(search, e)) for e in likely]
         shares = _shares(readings, readings[0][1])
-        return self._line(readings[0][1], state.end, shares)
+        return self._line(readings[0][1], state, shares)
 
     def readings(
         self, state: BeamState, said: tuple[DecodedWord, ...], n: int
@@ -381,14 +398,14 @@ class BeamDecoder:
         found: dict[tuple[str, ...], tuple[int, Sequence[Entry]]] = {}
         for ending, entries in readings:
             begun = [entry for entry in entries if entry.start < end]
-            texts = tuple(self._words[entry.word] for entry in begun)
+            texts = tuple(filter(None, (self._text(entry, state) for entry in begun)))
             if texts:
                 found.setdefault(texts, (ending.score, begun))
         top, _ = found.pop(tuple(word.text for word in said), (readings[0][0].score, None))
         others = sorted(found.values(), key=lambda reading: -reading[0])[: n - 1]
         best: list[tuple[float, tuple[DecodedWord, ...]]] = [(0.0, said)]
         for score, spoken in others:
-            line = self._line(spoken, state.end, _shares(readings, spoken))
+            line = self._line(spoken, state, _shares(readings, spoken))
             cut = tuple(replace(word, end=min(word.end, end)) for word in line if word.start < end)
             best.append((min(0, score - top) / SCALE, cut))
         return best
@@ -408,7 +425,7 @@ class BeamDecoder:
         found: dict[tuple[str, ...], tuple[float, tuple[DecodedWord, ...]]] = {}
         for ending in self._endings(search):
             entries = self._entries(search, ending)
-            line = self._line(entries, state.end, [ONE] * len(entries))
+            line = self._line(entries, state, [ONE] * len(entries))
             score = (state.score + ending.score) / SCALE
             found.setdefault(tuple(word.text for word in line), (score, line))
             if len(found) == n:
@@ -421,13 +438,14 @@ class BeamDecoder:
 
     def dump(self, state: BeamState) -> dict[str, Any]:
         """The state as numbers and texts."""
-        return {
+        values = {
             "frame": state.frame,
             "score": state.score,
             "end": state.end,
             "hypotheses": _text(state.hypotheses),
             "arena": _text(state.arena),
         }
+        return {**values, "sounds": _text(state.sounds)} if self._speller else values
 
     def restore(self, values: dict[str, Any]) -> BeamState:
         """The state that `dump` described.
@@ -435,12 +453,17 @@ class BeamDecoder:
         Raises:
             StateError: the values do not describe a state of this search.
         """
-        if set(values) != set(BeamState._fields):
+        if set(values) != set(BeamState._fields[: None if self._speller else -1]):
             raise StateError("the saved decoder state is not one of beam search")
         frame, score, end = (values[name] for name in ("frame", "score", "end"))
         if not all(_whole(count, -(2**62), 2**62) for count in (frame, score, end)):
             raise StateError("the saved decoder state holds numbers that cannot be")
-        state = BeamState(frame, score, end, _bytes(values["hypotheses"]), _bytes(values["arena"]))
+        state = BeamState(
+            frame,
+            score,
+            end,
+            *(_bytes(values[name]) for name in BeamState._fields[3 : len(values)]),
+        )
         if len(state.hypotheses) % HYPOTHESIS.size or len(state.arena) % ENTRY.size:
             raise StateError("the saved decoder state is cut off")
         if not self._possible(state):
@@ -459,6 +482,10 @@ class BeamDecoder:
             return False
         if not 0 <= state.end <= state.frame < LIMIT:
             return False
+        if len(state.sounds) != min(state.frame, self._sounds):
+            return False
+        if max(state.sounds, default=0) >= self.units:
+            return False
         if len({(h.node, h.lm) for h in hypotheses}) < len(hypotheses):
             return False
         return all(self._possible_hypothesis(h, len(arena), state.frame) for h in hypotheses) and (
@@ -475,7 +502,7 @@ class BeamDecoder:
     def _possible_hypothesis(self, h: Hypothesis, entries: int, frame: int) -> bool:
         lm, bits = self.tables.lm, self._parameters.lm_bits
         return (
-            0 <= h.node < len(self._language.lexicon.phone)
+            0 <= h.node < len(self.tables.phone)
             and 0 <= h.lm < LIMIT
             and h.lm & ((1 << bits) - 1) < lm.words + lm.bigrams
             and h.lm >> bits < len(self.tables.boost.fail)
@@ -519,23 +546,68 @@ class BeamDecoder:
         return entries
 
     def _line(
-        self, entries: Sequence[Entry], end: int, shares: Sequence[int]
+        self, entries: Sequence[Entry | Committed], state: BeamState, shares: Sequence[int]
     ) -> tuple[DecodedWord, ...]:
+        """Words, each in its place: not before the end of the one before, and one frame at least.
+
+        One that is to be spelled and sounds like nothing is left out.
+        """
         line: list[DecodedWord] = []
-        for entry, share in zip(entries, shares, strict=True):
-            line.append(self._word(entry, end, share))
-            end = line[-1].end
+        end = state.end
+        for said, share in zip(entries, shares, strict=True):
+            if text := self._text(said, state):
+                start = max(said.start, end)
+                end = max(said.end, start + 1)
+                line.append(DecodedWord(text, start, end, self.confidence(said, share)))
         return tuple(line)
 
-    def _word(self, said: Entry | Committed, end: int, share: int) -> DecodedWord:
-        """A word in its place: not before the end of the one before, and one frame at least."""
-        start = max(said.start, end)
-        sure = self.confidence(said, share)
-        return DecodedWord(self._words[said.word], start, max(said.end, start + 1), sure)
+    def _text(self, said: Entry | Committed, state: BeamState) -> str:
+        """A word of the lexicon, or what the likeliest units of its frames spell.
+
+        A state keeps the frames of `horizon` and so many before that the last `LONGEST` frames of a
+        word are there whenever it is committed, however the frames are cut into calls.
+        """
+        if said.word != UNKNOWN or self._speller is None:
+            return self._words[said.word]
+        first = state.frame - len(state.sounds)
+        begin = max(said.start, said.end - LONGEST, first)
+        return self._speller.spell(heard(state.sounds[begin - first : said.end - first]))
 
     def confidence(self, said: Entry | Committed, share: int) -> float:
-        """How surely a word was said; see `asr.decoding.confidence`."""
-        return confidence(said, share, self.settings.calibration)
+        """How surely a word was said; see `asr.decoding.confidence`.
+
+        Of a spelled one, how surely it was said and is written right.
+        """
+        sure = confidence(said, share, self.settings.calibration)
+        return sure * RIGHT if self._speller and said.word == UNKNOWN else sure
+
+
+def _with_loop(tables: Tables, toll: NDArray[np.int32]) -> Tables:
+    """Tables with a branch that spells: a node for each phone behind those of the lexicon.
+
+    No node is below another of them, the unknown word is complete at each, and its unigram score is
+    paid as it is anywhere in the tree.
+
+    Args:
+        tables: of a lexicon alone.
+        toll: what a phone costs behind another, [V, V].
+    """
+    V, N, E = len(toll), len(tables.phone), len(tables.words)
+    paid = int(tables.lm.unigram_prob[UNKNOWN]) * tables.parameters.lm_weight >> 10
+
+    def longer(numbers: Any, more: NDArray[Any]) -> NDArray[Any]:
+        return np.concatenate([numbers, more.astype(numbers.dtype)])
+
+    one = np.ones(V - 1)
+    return tables._replace(
+        phone=longer(tables.phone, np.arange(1, V)),
+        first_child=longer(tables.first_child, N * one),
+        first_word=longer(tables.first_word, E + np.arange(1, V)),
+        words=longer(tables.words, UNKNOWN * one),
+        look=longer(tables.look, paid * one),
+        guess=longer(tables.guess, UNKNOWN * one),
+        tolls=toll.ravel(),
+    )
 
 
 class _Arena:

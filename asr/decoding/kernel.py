@@ -212,6 +212,7 @@ def _fixed_tables(tables: Tables) -> tuple[NDArray[Any], ...]:
         np.stack([tables.words, highest], 1).astype(np.int32),
         np.ascontiguousarray(tables.guess, np.int32),
         *(np.ascontiguousarray(t, np.uint16) for t in (tables.log_add, tables.shares)),
+        np.ascontiguousarray(tables.tolls, np.int32),
         *(np.ascontiguousarray(t, np.int32) for t in (lm.unigram_prob, lm.unigram_back_off)),
         np.ascontiguousarray(lm.first_bigram, np.uint32),
         *map(np.ascontiguousarray, (lm.bigram_word, lm.bigram_prob, lm.bigram_back_off)),

@@ -1,7 +1,8 @@
 """A language that can be searched: its words, how they sound, and how they follow each other.
 
 In a bundle these are three files, all mapped into memory or read once: `lm.ngram`, `lm.words.txt`
-(one word a line, the line's number is the word's) and `lexicon.tree`.
+(one word a line, the line's number is the word's) and `lexicon.tree`; two more where other words
+can be spelled (`asr.decoding.spelling`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from asr.decoding import lexicon as lexicons
 from asr.decoding.ngram import NGram
+from asr.decoding.spelling import Speller, read_speller
 from asr.errors import BundleError
 
 if TYPE_CHECKING:
@@ -32,11 +34,13 @@ class Language(NamedTuple):
         lexicon: made for the words of the language model.
         lm: the language model.
         words: its words, by number.
+        speller: writes words that are not among them; None where nothing does.
     """
 
     lexicon: Lexicon
     lm: NGram
     words: Sequence[str]
+    speller: Speller | None = None
 
 
 def read_language(folder: str | os.PathLike[str], units: Sequence[str]) -> Language:
@@ -53,7 +57,7 @@ def read_language(folder: str | os.PathLike[str], units: Sequence[str]) -> Langu
     lm, words = read_model(folder)
     lexicon = lexicons.read(folder / LEXICON)
     lexicon.demand(units, words)
-    return Language(lexicon, lm, words)
+    return Language(lexicon, lm, words, read_speller(folder, units))
 
 
 def read_model(folder: Path) -> tuple[NGram, list[str]]:

@@ -248,6 +248,21 @@ def look_ahead(lexicon: Lexicon, unigrams: Scores) -> LookAhead:
     return LookAhead(score.astype(np.int32), (0xFFFFFF - (best & 0xFFFFFF)).astype(np.int32))
 
 
+def phone_bigrams(lexicon: Lexicon, units: int) -> NDArray[np.int64]:
+    """How often each phone follows each in the words of the tree [V, V]; 0 is a word's outside."""
+    N = len(lexicon.phone)
+    parent = np.repeat(np.arange(N), _counts(lexicon.first_child))  # of nodes 1 … N - 1
+    at = _counts(lexicon.first_word)
+    below = at.copy()
+    for first, end in reversed(_levels(lexicon)[1:]):
+        np.add.at(below, parent[first - 1 : end - 1], below[first:end])
+    phone = lexicon.phone.astype(np.int64)
+    counts = np.zeros((units, units), np.int64)
+    np.add.at(counts, (phone[parent], phone[1:]), below[1:])
+    np.add.at(counts, (phone, np.zeros_like(phone)), at)
+    return counts
+
+
 def _levels(lexicon: Lexicon) -> list[tuple[int, int]]:
     """First and end of the nodes of each depth."""
     levels, first, end = [], 0, 1

@@ -14,6 +14,8 @@ A **frame** is taken in like this:
 2. it goes on to each phone below its node, and, where words are complete, to the first phones of
    the next word; ways into the same (node, state) are added up, and the best of them brings its
    history along; ways more than the threshold behind the best so far are not taken;
+   where words begin, so does the branch that spells, if there is one: a node for each phone, at
+   which the unknown word is complete, and from which any phone follows at a toll;
 3. the best within beam and threshold survive (equal scores: lower node, then lower state);
 4. a hypothesis that has had no sound for `gap` frames ends its word; if no word is complete at its
    node, it is dropped;
@@ -69,6 +71,8 @@ class Parameters(NamedTuple):
             phrases' automaton.
         reward: for every word of an expected phrase, in 1/1024 nat; 0 without phrases.
         certainty: share of the probability, of 32768, that commits the word it agrees on.
+        loop: first node of the branch that spells, one for each phone; the number of nodes where
+            there is none.
     """
 
     beam: int
@@ -82,6 +86,7 @@ class Parameters(NamedTuple):
     lm_bits: int
     reward: int
     certainty: int
+    loop: int
 
 
 class Hypothesis(NamedTuple):
@@ -161,7 +166,8 @@ class Tables(NamedTuple):
 
     `look` is weighted; `guess` is the likeliest word at or below each node. `log_add[d]` is what
     the larger of two scores gains from one that is d below; `shares[d]` is exp(-d / 1024) of 32768;
-    both are 0 beyond their ends.
+    both are 0 beyond their ends. `tolls[V · p + q]` is what phone q of a spelled word costs behind
+    phone p, or as its first one where p is 0; none where no words are spelled.
     """
 
     parameters: Parameters
@@ -173,6 +179,7 @@ class Tables(NamedTuple):
     guess: Numbers
     log_add: Numbers
     shares: Numbers
+    tolls: Numbers
     lm: NGram
     boost: Boost
 
@@ -265,6 +272,8 @@ class Search:
         self._t = tables
         self._p = tables.parameters
         self._memo = memo
+        phones = range(1, self._p.units if len(tables.tolls) else 0)
+        self._spelled = [(self._p.loop + v - 1, v) for v in phones]  # the nodes that spell
 
     def take_frame(self, x: Sequence[int]) -> None:
         """Take in the scores [V] of one frame."""
@@ -352,6 +361,7 @@ class Search:
         """Step 2: go on to other phones and words."""
         phone, first_child, look = self._t.phone, self._t.first_child, self._t.look
         roots = [(x[phone[n]] + look[n], n) for n in range(first_child[0], first_child[1])]
+        roots += [(x[v] + look[n] + self._t.tolls[v], n) for n, v in self._spelled]
         roots.sort(key=lambda root: -root[0])  # stable: equal ones in order of their nodes
         for i, h in enumerate(self.hypotheses):
             total, paid, last = self.total(h), look[h.node], phone[h.node]
@@ -361,6 +371,12 @@ class Search:
                 # The same phone again needs a blank in between.
                 before = h.blank if phone[node] == last else total
                 front.enter(node, h.lm, before + x[phone[node]] + look[node] - paid, way)
+            if self._spelled and (h.node == ROOT or h.node >= self._p.loop):
+                tolls = last * self._p.units
+                for node, v in self._spelled:
+                    before = h.blank if v == last else total
+                    toll = self._t.tolls[tolls + v]
+                    front.enter(node, h.lm, before + x[v] + look[node] - paid + toll, way)
             # No score of a language model is above 0, so this is as good as the next word can be.
             if not front.refuses(total + self._p.bonus + self._p.reward - paid + roots[0][0]):
                 self._begin_words(i, roots, front)

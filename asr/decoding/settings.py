@@ -10,7 +10,7 @@ from asr.errors import ConfigError
 
 MAX_BEAM = 10_000
 EVIDENCE = 6  # numbers that tell how surely a word was said
-LATER = {"certainty", "phrase_reward"}  # settings that the first bundles did not have
+LATER = {"certainty", "phrase_reward", "spelling"}  # settings that the first bundles did not have
 LOWEST = 64.0  # a log-probability further from 0 is taken to be so far, in nats
 
 
@@ -33,6 +33,8 @@ class BeamSettings:
         phrase_reward: for each word of an expected phrase, at most, in nats.
         calibration: what makes a probability of a word's evidence: one weight for each number of
             `asr.decoding.confidence.evidence`; empty for none.
+        spelling: what a word that is spelled costs beyond its phones and what the language model
+            says of unknown words, in nats; None spells none.
     """
 
     head: str = "phones"
@@ -48,6 +50,7 @@ class BeamSettings:
     calibration: tuple[float, ...] = ()
     certainty: float = 1.0
     phrase_reward: float = 3.0
+    spelling: float | None = None
 
     def __post_init__(self) -> None:
         _demand(isinstance(self.head, str), "head is not a name")
@@ -65,8 +68,11 @@ class BeamSettings:
             ("prior_weight", 0.0, 16.0),
             ("certainty", 0.5, 1.0),
             ("phrase_reward", 0.0, 100.0),
+            ("spelling", -100.0, 100.0),
         ):
             value = getattr(self, name)
+            if name == "spelling" and value is None:
+                continue
             _demand(
                 _number(value) and low <= value <= high,
                 f"{name} is not a number of {low:g} … {high:g}",

@@ -13,6 +13,7 @@ from asr.decoding.beam import BeamDecoder
 from asr.decoding.kernel import engine
 from asr.decoding.language import Language
 from asr.decoding.ngram import NGram
+from asr.decoding.spelling import Speller
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +43,8 @@ class SmallLanguage:
         self, settings: BeamSettings, make_engine: Callable[[Tables], Engine] = engine
     ) -> BeamDecoder:
         """A decoder of this language."""
-        parts = Language(self.lexicon, self.lm, self.words)
+        spells = None if settings.spelling is None else speller(self.units)
+        parts = Language(self.lexicon, self.lm, self.words, spells)
         return BeamDecoder(parts, settings, len(self.units), make_engine)
 
 
@@ -62,6 +64,17 @@ def language(
     lexicon = lexicons.build(pronunciations, names, units)
     lm = NGram(np.frombuffer(model, np.uint8), "random")
     return SmallLanguage(units, names, pronunciations, lexicon, lm, model)
+
+
+def speller(units: list[str], order: int = 3) -> Speller:
+    """Writes P0 as `a`, P1 as `b`, …, any two of them as one letter, too."""
+    single = [f"{unit}={chr(97 + n)}" for n, unit in enumerate(units[1:])]
+    double = [f"{a}.{b}=x" for a in units[1:3] for b in units[1:3]]
+    pairs = [*SPECIAL, *single, *double]
+    lm = NGram(
+        np.frombuffer(ngram_bytes(np.random.default_rng(1), len(pairs), order), np.uint8), ""
+    )
+    return Speller(pairs, lm, units)
 
 
 def ngram_bytes(random: np.random.Generator, words: int, order: int = 3) -> bytes:

@@ -52,6 +52,7 @@ def searches(draw: st.DrawFn) -> tuple[BeamDecoder, BeamDecoder]:
         gap=gap,
         horizon=gap + draw(st.sampled_from([1, 6, 40])),
         certainty=draw(st.sampled_from([0.6, 0.99, 1.0])),
+        spelling=draw(st.sampled_from([None, None, -4.0, 0.0, 3.0])),
     )
     return spoken.decoder(chosen, PythonEngine), spoken.decoder(chosen, CompiledEngine)
 
