@@ -14,6 +14,7 @@ from asr.decoding.settings import LOWEST, BeamSettings
 from asr.errors import ConfigError, DataError
 from asr.recognizer import Recognizer
 from asr.state import Options
+from training.spelling import write_speller
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,18 +41,23 @@ class LanguageSource:
         settings: of the search; without priors.
         priors: a manifest of speech on which the units' priors are measured; needed where
             `settings.prior_weight` is not 0.
+        spelling: a lexicon that teaches how other words are written; needed where
+            `settings.spelling` is set.
     """
 
     folder: Path
     lexicons: tuple[Path, ...]
     settings: BeamSettings = field(default_factory=BeamSettings)
     priors: Path | None = None
+    spelling: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.lexicons:
             raise ConfigError("a language model needs a lexicon: how its words sound")
         if self.settings.prior_weight and self.priors is None:
             raise ConfigError("decoding.prior_weight needs speech to measure priors on")
+        if self.settings.spelling is not None and self.spelling is None:
+            raise ConfigError("decoding.spelling needs a lexicon to learn spelling from")
 
 
 def write_language(
@@ -80,6 +86,8 @@ def write_language(
     _, words = language.read_model(source.folder)
     tree = lexicon.build(lexicon.read_pronunciations(source.lexicons), words, units)
     lexicon.write(tree, folder / language.LEXICON, len(units), len(words))
+    if source.spelling:
+        write_speller(lexicon.read_pronunciations([source.spelling]), units, folder)
     for name in (language.MODEL, language.WORDS):
         shutil.copyfile(source.folder / name, folder / name)
     if not source.settings.prior_weight or source.priors is None:

@@ -45,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how its words sound: lines of WORD<TAB>PH ON ES, plain or .xz; repeatable",
     )
     parser.add_argument(
+        "--spelling",
+        type=Path,
+        metavar="FILE",
+        help="lexicon to learn from how other words are written, for --decoding spelling=…",
+    )
+    parser.add_argument(
         "--decoding",
         type=_setting,
         action="append",
@@ -122,15 +128,15 @@ def _language(args: argparse.Namespace) -> LanguageSource | None:
     from training.decoding import LanguageSource
 
     if args.lm is None:
-        if args.lexicon or args.decoding or args.priors:
-            raise UsageError("--lexicon, --decoding and --priors go with --lm")
+        if args.lexicon or args.decoding or args.priors or args.spelling:
+            raise UsageError("--lexicon, --spelling, --decoding and --priors go with --lm")
         return None
     known = {setting.name for setting in fields(BeamSettings)} - {"head", "priors"}
     for key, _ in args.decoding:
         if key not in known:
             raise ConfigError(f"--decoding {key}: none of {', '.join(sorted(known))}")
     settings = BeamSettings(**dict(args.decoding))
-    return LanguageSource(args.lm, tuple(args.lexicon), settings, args.priors)
+    return LanguageSource(args.lm, tuple(args.lexicon), settings, args.priors, args.spelling)
 
 
 def _read_card(path: Path) -> str:

@@ -61,6 +61,19 @@ def test_an_exported_language_is_searched(parts: Path) -> None:
     assert said <= {"a", "be", "cat"}
 
 
+def test_an_exported_language_spells(parts: Path) -> None:
+    """What spells other words is learned from a lexicon, and travels in the bundle."""
+    write_checkpoint(parts / "best.pt", small_checkpoint())
+    arguments = ["--lm", parts / "lm", "--lexicon", parts / "lexicon.txt"]
+    arguments += ["--spelling", parts / "lexicon.txt", "--decoding", "spelling=1.5"]
+    assert command.run(parsed(parts / "best.pt", parts / "model", *arguments)) == 0
+    made = asr.load(parts / "model")
+    assert isinstance(made.decoder, BeamDecoder)
+    assert made.decoder.settings.spelling == 1.5
+    assert (parts / "model" / "spelling.ngram").stat().st_size < 1_000_000
+    made.transcribe(sound(4.0, 1))
+
+
 def test_priors_are_mean_probabilities() -> None:
     """Dividing by anything else would not make likelihoods of posteriors."""
     rows = np.log(np.array([[0.5, 0.25, 0.25], [0.9, 0.1, 0.0]], np.float32) + 1e-40)
@@ -85,6 +98,12 @@ def test_the_command_takes_a_language(parts: Path, capsys: pytest.CaptureFixture
     [
         (["--lexicon", "x"], UsageError, "go with --lm"),
         (["--lm", "lm"], ConfigError, "needs a lexicon"),
+        (["--spelling", "x"], UsageError, "go with --lm"),
+        (
+            ["--lm", "lm", "--lexicon", "x", "--decoding", "spelling=1"],
+            ConfigError,
+            "lexicon to learn spelling from",
+        ),
         (["--lm", "lm", "--decoding", "beams=3"], ConfigError, "none of beam, blank_bonus"),
         (["--lm", "lm", "--decoding", "beam=0.5"], ConfigError, "beam is not a whole number"),
         (
