@@ -64,6 +64,13 @@ typedef struct {
     int32_t score;
 } Memo;
 
+typedef struct Foremost Foremost; /* a reading of what has been said so far */
+
+typedef struct {
+    int32_t word;
+    int64_t mass; /* of the readings that have it */
+} Mass;
+
 enum { PLACES, STEPS, FINALS, PARAMETERS, GUESSES, LOG_ADD, SHARES, TOLLS,
        P1, B1, FIRST2, WORDS2, P2, B2, FIRST3, WORDS3, P3, BOOKS,
        FIRST_EDGE, EDGE_WORD, EDGE_NEXT, FAIL, PAID, OWED, TABLES };
@@ -89,6 +96,8 @@ typedef struct {
     Candidate *candidates;
     Ranked *ranked;
     Committed *committed;
+    Foremost *readings;
+    Mass *masses;
     uint32_t *slots;
     int32_t *scores, *totals, *heads, *links, *first, *renumber;
     int32_t capacity, mask, most_mask, arena_capacity, most_paid;
@@ -705,22 +714,31 @@ static void take_frame(Search *s, const int32_t *x)
 
 /* ---- what is said now ---------------------------------------------------------------------- */
 
-typedef struct {
-    int32_t hypothesis, word, score, word_lm;
-} Foremost;
+/* Of one reading: the hypothesis, what its open word is (NO_WORD at the root), what it scores then, and how
+ * many words it has in all. */
+struct Foremost {
+    int32_t hypothesis, word, score, word_lm, length;
+};
 
-/* The likeliest reading: a hypothesis and the word that its open word is, or NO_WORD at the root. */
-static Foremost foremost_of(Search *s)
+static void add_reading(Search *s, int32_t *n, Foremost reading)
 {
-    Foremost found = {0, NO_WORD, INT32_MIN, 0};
-    int32_t top = log_add(s, s->hypotheses[0].blank, s->hypotheses[0].sound);
+    int32_t at = s->hypotheses[reading.hypothesis].history;
+    reading.length = reading.word != NO_WORD;
+    for (; at >= 0; at = s->arena[at].previous) reading.length++;
+    s->readings[(*n)++] = reading;
+}
+
+/* What may have been said so far: each hypothesis near the best as if its open word ended now. */
+static int32_t find_readings(Search *s)
+{
+    int32_t n = 0, top = log_add(s, s->hypotheses[0].blank, s->hypotheses[0].sound);
     for (int32_t i = 0; i < s->n; i++) {
         const Hypothesis *h = s->hypotheses + i;
         const Place *place = s->places + h->node;
         int32_t total = log_add(s, h->blank, h->sound), guess = s->guesses[h->node], complete = 0;
         if (total < top - MARGIN) break;
         if (h->node == ROOT) {
-            if (total > found.score) found = (Foremost){i, NO_WORD, total, 0};
+            add_reading(s, &n, (Foremost){i, NO_WORD, total, 0, 0});
             continue;
         }
         for (uint32_t f = place->word; f < place[1].word || !complete; f++) {
@@ -729,10 +747,50 @@ static Foremost foremost_of(Search *s)
             uint32_t next;
             int32_t word_lm = weighted_lm(s, (uint32_t)h->lm, (uint32_t)word, &next);
             int32_t score = floored((int64_t)total + word_lm + s->parameters[BONUS] - look_of(s, h->node));
-            if (score > found.score) found = (Foremost){i, word, score, word_lm};
+            add_reading(s, &n, (Foremost){i, word, score, word_lm, 0});
         }
     }
-    return found;
+    return n;
+}
+
+/* The word at a place of a reading; NO_WORD behind its end. */
+static int32_t word_at(const Search *s, const Foremost *reading, int32_t place)
+{
+    int32_t back = reading->length - 1 - place - (reading->word != NO_WORD);
+    if (place >= reading->length) return NO_WORD;
+    if (back < 0) return reading->word;
+    int32_t at = s->hypotheses[reading->hypothesis].history;
+    while (back--) at = s->arena[at].previous;
+    return s->arena[at].word;
+}
+
+/* The reading that most of the probability agrees on, word for word. */
+static Foremost foremost_of(Search *s)
+{
+    Foremost *readings = s->readings;
+    int32_t n = find_readings(s), best = 0, word = 0;
+    for (int32_t i = 1; i < n; i++)
+        if (readings[i].score > readings[best].score) best = i;
+    best = readings[best].score;
+    for (int32_t place = 0; word != NO_WORD; place++) {
+        int32_t n_masses = 0, most = 0, kept = 0;
+        for (int32_t i = 0; i < n; i++) {
+            int32_t behind = best - readings[i].score, at = 0, said = word_at(s, readings + i, place);
+            while (at < n_masses && s->masses[at].word != said) at++;
+            if (at == n_masses) s->masses[n_masses++] = (Mass){said, 0};
+            s->masses[at].mass += behind < s->n_shares ? s->shares[behind] : 0;
+        }
+        for (int32_t at = 1; at < n_masses; at++)
+            if (s->masses[at].mass > s->masses[most].mass) most = at;
+        word = s->masses[most].word;
+        for (int32_t i = 0; i < n; i++)
+            if (word_at(s, readings + i, place) == word) readings[kept++] = readings[i];
+        n = kept;
+    }
+    int32_t found = 0;
+    for (int32_t i = 1; i < n; i++)
+        if (readings[i].score > readings[found].score) found = i;
+    return readings[found];
 }
 
 /* ---- Python -------------------------------------------------------------------------------- */
@@ -761,6 +819,8 @@ static size_t lay_out(Search *s, char *base, const int32_t *p, int32_t frames)
     s->candidates = part(&at, (size_t)s->capacity * sizeof(Candidate));
     s->ranked = part(&at, ranked * sizeof(Ranked));
     s->committed = part(&at, ((size_t)p[HORIZON] + 4 + 2 * (size_t)frames) * sizeof(Committed));
+    s->readings = part(&at, wide * sizeof(Foremost)); /* the words complete at a node, and one below */
+    s->masses = part(&at, wide * sizeof(Mass));
     s->slots = part(&at, ((size_t)s->most_mask + 1) * 4);
     s->scores = part(&at, (size_t)s->capacity * 4);
     s->totals = part(&at, wide * 4);
@@ -964,12 +1024,13 @@ static PyObject *foremost(PyObject *self, PyObject *args)
 {
     (void)self;
     PyObject *tables, *result = NULL;
-    Py_buffer t[TABLES], scratch, hypotheses;
+    Py_buffer t[TABLES], scratch, hypotheses, arena;
     Search search;
     int most;
-    if (!PyArg_ParseTuple(args, "O!iy*w*", &PyTuple_Type, &tables, &most, &hypotheses, &scratch)) return NULL;
+    if (!PyArg_ParseTuple(args, "O!iy*y*w*", &PyTuple_Type, &tables, &most, &hypotheses, &arena, &scratch)) return NULL;
     if (open_search(&search, tables, t, &scratch, most)) {
         const char *wrong = take_hypotheses(&search, &hypotheses);
+        if (!wrong) wrong = take_arena(&search, &arena);
         if (wrong) {
             PyErr_SetString(PyExc_ValueError, wrong);
         } else {
@@ -979,6 +1040,7 @@ static PyObject *foremost(PyObject *self, PyObject *args)
         release(t, TABLES);
     }
     PyBuffer_Release(&hypotheses);
+    PyBuffer_Release(&arena);
     PyBuffer_Release(&scratch);
     return result;
 }
@@ -1003,7 +1065,7 @@ static PyMethodDef methods[] = {
     {"advance", advance, METH_VARARGS,
      "advance(tables, most, [(frame, frames, hypotheses, arena), …], scratch) -> [(score, hypotheses, arena, committed), …]"},
     {"foremost", foremost, METH_VARARGS,
-     "foremost(tables, most, hypotheses, scratch) -> (hypothesis, word, score, word_lm)"},
+     "foremost(tables, most, hypotheses, arena, scratch) -> (hypothesis, word, score, word_lm)"},
     {"scratch_bytes", scratch_bytes, METH_VARARGS, "scratch_bytes(parameters, most) -> size"},
     {NULL, NULL, 0, NULL}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernel", NULL, 0, methods, NULL, NULL, NULL, NULL};

@@ -359,11 +359,11 @@ class BeamDecoder:
         return after._replace(end=end, sounds=sounds[-self._sounds :]), said
 
     def tentative(self, state: BeamState) -> tuple[DecodedWord, ...]:
-        """The uncommitted words of the likeliest reading, its open word included.
+        """The uncommitted words that most of the probability agrees on, the open one included.
 
         A word is shown while it is being spoken: as what its sounds so far are likeliest to be.
         """
-        foremost = self.engine.foremost(state.hypotheses)
+        foremost = self.engine.foremost(state.hypotheses, state.arena)
         place = foremost.hypothesis * HYPOTHESIS.size
         h = Hypothesis._make(HYPOTHESIS.unpack_from(state.hypotheses, place))
         entries = history(_Arena(state.arena), h.history)

@@ -74,8 +74,8 @@ class Engine(Protocol):
         """Take in the frames of each stream; what becomes of one depends on no other."""
         ...
 
-    def foremost(self, hypotheses: bytes) -> Foremost:
-        """The likeliest reading; see `Search.foremost`."""
+    def foremost(self, hypotheses: bytes, arena: bytes) -> Foremost:
+        """What has been said so far; see `Search.foremost`."""
         ...
 
     def expecting(self, tables: Tables) -> Engine:
@@ -139,9 +139,9 @@ class PythonEngine:
             tuple(search.committed),
         )
 
-    def foremost(self, hypotheses: bytes) -> Foremost:
+    def foremost(self, hypotheses: bytes, arena: bytes) -> Foremost:
         """See `Engine.foremost`."""
-        return self.search(0, hypotheses, b"").foremost()
+        return self.search(0, hypotheses, arena).foremost()
 
     def expecting(self, tables: Tables) -> Engine:
         """See `Engine.expecting`."""
@@ -184,10 +184,10 @@ class CompiledEngine:
             for score, after, arena, said in found
         ]
 
-    def foremost(self, hypotheses: bytes) -> Foremost:
+    def foremost(self, hypotheses: bytes, arena: bytes) -> Foremost:
         """See `Engine.foremost`."""
         scratch = self._scratch()
-        found = native.foremost(self._tables, MOST_FRAMES, hypotheses, scratch)
+        found = native.foremost(self._tables, MOST_FRAMES, hypotheses, arena, scratch)
         self._scratches.append(scratch)
         return Foremost._make(found)
 

@@ -146,7 +146,7 @@ class Committed(NamedTuple):
 
 
 class Foremost(NamedTuple):
-    """The likeliest reading of what has been said so far, its open word included.
+    """A reading of what has been said so far, its open word included.
 
     Attributes:
         hypothesis: its index.
@@ -285,25 +285,52 @@ class Search:
         self.frame += 1
 
     def foremost(self) -> Foremost:
-        """The likeliest reading of what has been said so far.
+        """The reading that most of the probability agrees on, word for word.
+
+        Each hypothesis near the best one is read as if its open word ended now. Of all readings
+        those are kept whose first word has the largest share of the probability, of these those
+        with the likeliest second word, and so on: what is sure is not given up for a single
+        reading that happens to lead while the others still differ in what follows.
+        """
+        readings = self._readings()
+        best = max(reading.score for reading, _ in readings)
+        shares, place, word = self._t.shares, 0, 0
+        while word != NO_WORD:
+            masses: dict[int, int] = {}
+            for reading, words in readings:
+                behind = best - reading.score
+                mass = shares[behind] if behind < len(shares) else 0
+                said = words[place] if place < len(words) else NO_WORD
+                masses[said] = masses.get(said, 0) + mass
+            word = max(masses, key=masses.__getitem__)
+            readings = [
+                (reading, words)
+                for reading, words in readings
+                if (words[place] if place < len(words) else NO_WORD) == word
+            ]
+            place += 1
+        return max((reading for reading, _ in readings), key=lambda reading: reading.score)
+
+    def _readings(self) -> list[tuple[Foremost, list[int]]]:
+        """What may have been said so far, with its words.
 
         The search has paid for an open word what the likeliest one of any context costs; here every
         word is weighed in its own context, so that it is shown before the next one begins.
         """
-        found = Foremost(0, NO_WORD, -(1 << 31), 0)
+        readings = []
         top = self.total(self.hypotheses[0])
         for n, h in enumerate(self.hypotheses):
             total = self.total(h)
             if total < top - MARGIN:
                 break
-            readings = [Foremost(n, NO_WORD, total, 0)] if h.node == ROOT else []
+            before = [entry.word for entry in history(self.arena, h.history)]
+            if h.node == ROOT:
+                readings.append((Foremost(n, NO_WORD, total, 0), before))
             for word in self._open_words(h.node):
                 word_lm, _, gain = self.leave(h, word)
-                readings.append(Foremost(n, word, max(FLOOR, total + gain), word_lm))
-            for reading in readings:
-                if reading.score > found.score:
-                    found = reading
-        return found
+                reading = Foremost(n, word, max(FLOOR, total + gain), word_lm)
+                readings.append((reading, [*before, word]))
+        return readings
 
     def _open_words(self, node: int) -> list[int]:
         """What the open word may be: the words complete at a node, and the likeliest below."""

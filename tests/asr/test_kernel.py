@@ -16,7 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.decoding import kernel
-from asr.decoding.kernel import CompiledEngine, PythonEngine, Waiting
+from asr.decoding.kernel import (
+    ENTRY,
+    HYPOTHESIS,
+    CompiledEngine,
+    Engine,
+    PythonEngine,
+    Waiting,
+    pack,
+)
+from asr.decoding.reference import FLOOR, ROOT, Entry, Hypothesis, history
 from asr.decoding.settings import BeamSettings
 from tests.asr.small_language import frames, language
 
@@ -96,10 +105,28 @@ def test_the_kernel_gives_what_the_reference_gives_to_the_bit(
     cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=6)))
     state, said = decode(plain, rows, [])
     assert decode(compiled, rows, cuts) == (state, said)
-    assert compiled.engine.foremost(state.hypotheses) == plain.engine.foremost(state.hypotheses)
+    packed = state.hypotheses, state.arena
+    assert compiled.engine.foremost(*packed) == plain.engine.foremost(*packed)
     assert compiled.tentative(state) == plain.tentative(state)
     assert compiled.finish(state) == plain.finish(state)
     assert compiled.n_best(state, 5) == plain.n_best(state, 5)
+
+
+@pytest.mark.parametrize("make_engine", [PythonEngine, CompiledEngine])
+def test_what_most_of_the_probability_agrees_on_is_shown(make_engine: type[Engine]) -> None:
+    """One reading that leads does not hide a word on which the others, taken together, agree."""
+    decoder = language(3).decoder(BeamSettings(beam=4), make_engine)
+    leads, agreed, one, other = range(3, 7)
+    arena = [Entry(leads, 0, 4, -1, 0, 0), Entry(agreed, 0, 2, -1, 0, 0)]
+    arena += [Entry(word, 2, 4, 1, 0, 0) for word in (one, other)]
+    for behind, shown in ((600, [agreed, one]), (1000, [leads])):
+        hypotheses = [
+            Hypothesis(ROOT, lm, -total, FLOOR, entry, 0, 4, 0)
+            for lm, (entry, total) in enumerate([(0, 0), (2, behind), (3, behind)])
+        ]
+        packed = pack(HYPOTHESIS, hypotheses), pack(ENTRY, arena)
+        found = hypotheses[decoder.engine.foremost(*packed).hypothesis]
+        assert [entry.word for entry in history(arena, found.history)] == shown
 
 
 @settings(max_examples=30)
@@ -178,9 +205,11 @@ def test_the_kernel_refuses_what_does_not_fit_together() -> None:
         with pytest.raises(ValueError, match="size"):
             engine.advance([Waiting(0, rows, hypotheses, state.arena)])
         with pytest.raises(ValueError, match="size"):
-            engine.foremost(hypotheses)
+            engine.foremost(hypotheses, state.arena)
     with pytest.raises(ValueError, match="size"):
         engine.advance([Waiting(0, rows, state.hypotheses, bytes(24 * 1000))])
+    with pytest.raises(ValueError, match="size"):
+        engine.foremost(state.hypotheses, bytes(24 * 1000))
     # One that fits does not help one that does not.
     good = Waiting(0, rows, state.hypotheses, state.arena)
     with pytest.raises(ValueError, match="shape"):
