@@ -105,8 +105,9 @@ def main(arguments: Sequence[str]) -> int:
     expected = expecting(language, settings, frames, texts, args.phrases) if args.phrases else None
     if expected:
         print(expected.line())
-    if args.calibrate:
-        print(calibration(language, settings, frames, texts))
+    calibrated = calibration(language, settings, frames, texts) if args.calibrate else None
+    if calibrated:
+        print(calibrated.line)
     details: dict[str, object] = {
         "data": inputs.data_name(args),
         "model_id": found.id[:12],
@@ -138,6 +139,8 @@ def main(arguments: Sequence[str]) -> int:
     ]
     if expected:
         figures += expected.figures(details)
+    if calibrated:
+        figures.append(calibrated.figure(details))
     return report("beam_search", figures, arguments, args.results if args.record else None)
 
 
@@ -341,13 +344,39 @@ class Collector(BeamDecoder):
         return super().confidence(said, share)
 
 
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What words' confidence is worth.
+
+    Attributes:
+        error: expected calibration error of the bundle's own weights.
+        line: that and other weights, for people.
+    """
+
+    error: float
+    line: str
+
+    def figure(self, details: dict[str, object]) -> Figure:
+        """The error as a figure."""
+        return Figure(
+            "beam_search.calibration",
+            "Expected calibration error of words' confidence",
+            self.error,
+            "",
+            1,
+            (self.error, self.error),
+            at_most=0.05,
+            details=details,
+        )
+
+
 def calibration(
     language: Language,
     settings: BeamSettings,
     frames: Sequence[NDArray[np.float32]],
     texts: Sequence[str],
-) -> str:
-    """Weights of the evidence and what they are worth, for people."""
+) -> Calibration:
+    """What the bundle's weights of the evidence are worth, and what better ones would be."""
     decoder = Collector(language, settings, frames[0].shape[1])
     decoder.kept = []
     right: list[bool] = []
@@ -363,10 +392,12 @@ def calibration(
     weights = logistic_regression(known[:half], truth[:half])
     told = 1 / (1 + np.exp(-known[half:] @ weights))
     final = ",".join(f"{weight:.4g}" for weight in logistic_regression(known, truth))
-    return (
-        f"calibration error {calibration_error(np.array(now), truth):.3f} as it is, "
+    error = calibration_error(np.array(now), truth)
+    return Calibration(
+        error,
+        f"calibration error {error:.3f} as it is, "
         f"{calibration_error(told, truth[half:]):.3f} fitted on the other half "
-        f"({len(truth)} words, {truth.mean():.1%} right)\n--decoding calibration={final}"
+        f"({len(truth)} words, {truth.mean():.1%} right)\n--decoding calibration={final}",
     )
 
 

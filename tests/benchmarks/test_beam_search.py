@@ -37,11 +37,12 @@ def test_it_measures_what_the_recogniser_says(
     assert lines[0].startswith("beam 2, lm_weight 0.5: WER ")
     assert lines[1].startswith("beam 40, lm_weight 0.5: WER ")
     assert any(line.startswith("--decoding calibration=") for line in lines)
-    figures = {row["figure"]: row for row in map(json.loads, lines[-2:])}
+    figures = {row["figure"]: row for row in map(json.loads, lines[-3:])}
     said = asr.load(tmp_path / "model").transcribe(tmp_path / "a.wav").text
     wanted = metrics.count_errors("W1 W2 W3 W4", said).wer
     assert figures["beam_search.wer"]["value"] == pytest.approx(wanted)
     assert 0 < figures["beam_search.time"]["value"] < 1
+    assert f"{figures['beam_search.calibration']['value']:.3f} as it is" in "\n".join(lines)
 
 
 def test_the_calibration_finds_what_made_the_truth() -> None:
