@@ -145,6 +145,8 @@ class Augmentation:
         snr_db: lowest and highest ratio of speech to noise.
         rooms: folder of impulse responses; empty: none.
         room_probability: how often an utterance is heard through a room.
+        generated_rooms: how many of these rooms are made up instead of taken from `rooms`.
+        telephone_probability: how often an utterance is heard through a telephone (8 kHz).
         silence: seconds of digital silence put before and behind, at most.
         silence_probability: how often.
         frequency_masks: number of masks over mel bands (SpecAugment, Park et al. 2019).
@@ -161,6 +163,8 @@ class Augmentation:
     snr_db: tuple[Decibels, Decibels] = (5.0, 30.0)
     rooms: str = ""
     room_probability: Share = 0.2
+    generated_rooms: Share = 0.0
+    telephone_probability: Share = 0.0
     silence: Amount = 1.0
     silence_probability: Share = 0.1
     frequency_masks: Count = 2

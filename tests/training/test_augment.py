@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 
 from asr.errors import DataError
 from tests.training.miniature import tones
-from training.augment import Augmenter, add_noise, mask, reverberate
+from training.augment import (
+    Augmenter,
+    add_noise,
+    generated_room,
+    mask,
+    reverberate,
+    telephone,
+    varied,
+)
 from training.recipe import Augmentation
 
 if TYPE_CHECKING:
@@ -38,7 +46,7 @@ def rng(seed: int = 1) -> np.random.Generator:
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Augmenter:
-    """Everything at once: noise, rooms, speed, gain, silence."""
+    """Everything at once: noise, rooms, telephone, speed, gain, silence."""
     folder = tmp_path_factory.mktemp("noise")
     (folder / "rooms").mkdir()
     response = np.exp(-np.arange(2000) / 300) * rng().standard_normal(2000)
@@ -56,6 +64,8 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Augmenter:
             noise_probability=0.7,
             rooms=str(folder / "rooms"),
             room_probability=0.7,
+            generated_rooms=0.5,
+            telephone_probability=0.5,
             silence_probability=0.5,
         )
     )
@@ -102,6 +112,45 @@ def test_a_room_keeps_level_length_and_place() -> None:
     assert len(wet) == len(SPEECH)
     assert np.mean(wet**2) == pytest.approx(np.mean(SPEECH**2), rel=1e-3)
     assert np.corrcoef(wet[:700], SPEECH[:700])[0, 1] > 0.999
+
+
+@given(seed=st.integers(0, 200))
+@settings(max_examples=20)
+def test_a_generated_room_begins_with_the_direct_sound_and_dies_away(seed: int) -> None:
+    """Its strength against the rest, and the rest's last tenth, lie within the stated bounds."""
+    room = generated_room(rng(seed)).astype(float)
+    assert room[0] == 1
+    assert -12 <= 10 * np.log10(np.sum(room[1:] ** 2)) <= 6.01
+    tail = room[320:]
+    tenth = len(tail) // 10
+    assert np.mean(tail[-tenth:] ** 2) < 1e-3 * np.mean(tail[:tenth] ** 2)
+
+
+@given(seed=st.integers(0, 50))
+@settings(max_examples=10)
+def test_a_telephone_carries_the_middle_alone_and_moves_nothing(seed: int) -> None:
+    """As long as before, in step with it; nothing above 4 kHz."""
+    noise = 0.1 * rng(seed).standard_normal(16001).astype(np.float32)
+    heard = telephone(noise, rng(seed))
+    assert heard.shape == noise.shape
+    assert heard.dtype == np.float32
+    before, after = (np.abs(np.fft.rfft(samples)) for samples in (noise, heard))
+    assert np.sum(after[4100:] ** 2) < 1e-4 * np.sum(before[4100:] ** 2)
+    assert np.median(after[500:2900] / before[500:2900]) == pytest.approx(1, abs=0.05)
+    either = np.correlate(noise[1000:9000], heard[990:9010])
+    assert int(np.argmax(either)) == 10
+
+
+@given(seed=st.integers(0, 200), length=st.integers(20, 9000))
+@settings(max_examples=20)
+def test_varied_noise_is_noise_played_anew(seed: int, length: int) -> None:
+    """A ramp shows how: its steps are as large as the speed, but where it starts over."""
+    ramp = np.linspace(0, 1, 4001, dtype=np.float32)
+    steps = np.diff(varied(ramp, length, rng(seed))) * 4000
+    speed = np.median(np.abs(steps))
+    assert 0.79 < speed < 1.26
+    odd = np.abs(np.abs(steps) - speed) > 0.01
+    assert odd.sum() <= 2 * (1 + length * 1.25 / 4001)
 
 
 @given(st.integers(0, 200), st.integers(1, 300), st.integers(0, 80), st.floats(0, 3))
