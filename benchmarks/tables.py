@@ -1,8 +1,9 @@
 """The table of figures in README.md and docs/, made from `results/`.
 
 Between `<!-- figures: begin … -->` and `<!-- figures: end -->` stands the latest recorded row of
-every figure. Benchmarks named behind `only:`, as in `<!-- figures: begin only: wer company -->`,
-are shown alone. With `--check` nothing is written: exit code 1 if a table is stale.
+every figure. Benchmarks or figures named behind `only:`, as in
+`<!-- figures: begin only: wer company.words -->`, are shown alone, in that order. With `--check`
+nothing is written: exit code 1 if a table is stale.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asr.errors import DataError
 from benchmarks.figure import RESULTS, ROOT, shown
 
 if TYPE_CHECKING:
@@ -70,11 +72,24 @@ def filled(document: str, rows: dict[str, list[dict[str, Any]]]) -> str:
 
     def block(match: re.Match[str]) -> str:
         _, _, names = match[2].partition("only:")
-        wanted = names.split() or list(rows)
-        chosen = [row for name in wanted for row in rows.get(name, [])]
+        chosen = [row for name in names.split() or rows for row in named(name, rows)]
         return f"{match[1]}{table(chosen)}{match[4]}"
 
     return BLOCK.sub(block, document)
+
+
+def named(name: str, rows: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The rows of a benchmark, or the one of a figure.
+
+    Raises:
+        DataError: nothing of that name was recorded.
+    """
+    if name in rows:
+        return rows[name]
+    figures = [row for benchmark in rows.values() for row in benchmark if row["figure"] == name]
+    if not figures:
+        raise DataError(f"figures: no benchmark and no figure named {name} is in results/")
+    return figures
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

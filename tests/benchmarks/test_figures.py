@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from asr.errors import DataError
 from asr.transcript import Word
 from benchmarks import differences, tables
 from benchmarks.figure import ROOT, Figure, commit, machine, report, shown
@@ -115,6 +116,18 @@ def test_tables_show_the_last_row_of_every_figure(
     assert text.startswith("# T\n<!-- figures: begin (written by x) -->\n|")
     assert text.endswith("<!-- figures: end -->\nrest\n")
     assert "stale" in capsys.readouterr().out
+
+
+def test_a_block_may_name_its_figures(tmp_path: Path) -> None:
+    """In the order of the names; one that nobody recorded is a slip, not an empty table."""
+    figures = [Figure(f"wer.{name}", name, 1, "", 1, (1, 1)) for name in ("clean", "noisy")]
+    report("wer", [*figures, Figure("other", "Other", 1, "", 1, (1, 1))], [], tmp_path)
+    rows = tables.latest(tmp_path)
+    text = tables.filled(DOCUMENT.replace("(written by x)", "only: other wer.noisy"), rows)
+    assert text.index("| Other |") < text.index("| noisy |")
+    assert "clean" not in text
+    with pytest.raises(DataError, match=r"named wer\.silent"):
+        tables.filled(DOCUMENT.replace("(written by x)", "only: wer.silent"), rows)
 
 
 def test_a_block_may_name_its_benchmarks(tmp_path: Path) -> None:
