@@ -7,8 +7,9 @@ Nothing is run. What is counted, per output frame of 40 ms:
   (`--utilisation`) of its rated speed (`--tflops`): recurrent products are small.
 - *waiting*: the frames of a batch come one after the other in every layer, forward and backward,
   each no faster than a GPU starts work (`--step-us`). It is the same for small and large batches.
-- *preparation*: reading, distorting and log-mel are done by the same process, one after the other
-  with the GPU (`--prepared`: seconds of audio in a second, `python -m benchmarks.examples`).
+- *preparation*: reading, distorting and log-mel, by the recipe's `batches.workers` processes beside
+  each GPU, or one after the other with it where there are none (`--prepared`: seconds of audio that
+  a process prepares in a second, `python -m benchmarks.examples`).
 - *memory*: 4 bytes each for weights, gradients, two moments and the running average; and what the
   backward pass needs of the forward one (`activations`), in bfloat16 where autocast computes in it.
 """
@@ -49,7 +50,7 @@ class Hardware:
         tflops: rated dense bfloat16 speed, TFLOP/s.
         utilisation: share of it that is reached.
         step_us: microseconds of one frame in one layer, forward and backward together.
-        prepared: seconds of audio that the process prepares in a second.
+        prepared: seconds of audio that a process prepares in a second.
         utterance: length of the longest utterance of a usual batch, seconds.
     """
 
@@ -72,6 +73,7 @@ class Estimate:
         arithmetic: hours.
         waiting: hours.
         preparation: hours.
+        beside: whether the preparation goes on beside the rest.
     """
 
     parameters: int
@@ -81,11 +83,15 @@ class Estimate:
     arithmetic: float
     waiting: float
     preparation: float
+    beside: bool
 
     @property
     def hours(self) -> float:
         """The whole run, validations left out."""
-        return self.arithmetic + self.waiting + self.preparation
+        computing = self.arithmetic + self.waiting
+        if self.beside:
+            return max(computing, self.preparation)
+        return computing + self.preparation
 
 
 def estimate(recipe: Recipe, hardware: Hardware, gpus: int) -> Estimate:
@@ -99,7 +105,7 @@ def estimate(recipe: Recipe, hardware: Hardware, gpus: int) -> Estimate:
     Raises:
         ValueError: the budget is in minutes, so the time is known and the work is not.
     """
-    config, seconds = shape(recipe), recipe.batches.seconds
+    config, seconds, workers = shape(recipe), recipe.batches.seconds, recipe.batches.workers
     step_seconds = seconds * FILLED
     if recipe.budget.minutes:
         raise ValueError(f"{recipe.name}: its budget is in minutes: that is how long it takes")
@@ -117,7 +123,8 @@ def estimate(recipe: Recipe, hardware: Hardware, gpus: int) -> Estimate:
         operations=operations,
         arithmetic=steps * computing / 3600,
         waiting=steps * waiting / 3600,
-        preparation=steps * step_seconds / hardware.prepared / 3600,
+        preparation=steps * step_seconds / hardware.prepared / max(1, workers) / 3600,
+        beside=workers > 0,
     )
 
 
@@ -162,18 +169,18 @@ def table(recipes: Sequence[Path], hardware: Hardware, counts: Sequence[int]) ->
     """A Markdown table of recipes on so many GPUs."""
     columns = (
         *("recipe", "GPUs", "parameters", "memory of each", "steps", "GFLOP a second of audio"),
-        "hours: arithmetic + waiting + preparation",
+        *("hours", "arithmetic", "waiting", "preparation"),
     )
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for path in recipes:
         recipe = read_recipe(path)
         for gpus in counts:
             found = estimate(recipe, hardware, gpus)
-            parts = (found.arithmetic, found.waiting, found.preparation)
+            parts = (found.hours, found.arithmetic, found.waiting, found.preparation)
             lines.append(
                 f"| `{recipe.name}` | {gpus} | {found.parameters / 1e6:.1f} M "
                 f"| {found.gigabytes:.0f} GB | {found.steps:,} | {found.operations / 1e9:.1f} "
-                f"| {found.hours:.0f} = {' + '.join(f'{part:.1f}' for part in parts)} |"
+                f"| {' | '.join(f'{part:.1f}' for part in parts)} |"
             )
     return "\n".join(lines)
 

@@ -53,6 +53,23 @@ class Wanted:
     frame_heads: dict[str, dict[str, int]]
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An utterance that turned out to be unusable.
+
+    Attributes:
+        source: number of its source.
+        member: its number there.
+        kind: of fault.
+        message: which it is, or what is wrong with it.
+    """
+
+    source: int
+    member: int
+    kind: str
+    message: str
+
+
 class ExampleMaker:
     """Makes examples from batches, distorted by a generator seeded per utterance and pass.
 
@@ -91,7 +108,21 @@ class ExampleMaker:
 
     def __call__(self, batch: Batch) -> Examples | None:
         """The examples of a batch without those that cannot be read; None when none can."""
+        examples, left_out = self.prepare(batch)
+        self.note(left_out)
+        return examples
+
+    def note(self, left_out: Sequence[LeftOut]) -> None:
+        """Count what was left out, each utterance once."""
+        for one in left_out:
+            if one.member not in self._bad[one.source]:
+                self._bad[one.source].add(one.member)
+                self.faults.add(one.kind, one.message)
+
+    def prepare(self, batch: Batch) -> tuple[Examples | None, list[LeftOut]]:
+        """The examples of a batch, and what was left out of it; nothing is counted."""
         store = self.stores[batch.source]
+        left_out: list[LeftOut] = []
         kept: list[tuple[Utterance, Distorted, np.random.Generator]] = []
         for member in batch.members:
             utterance = store.utterances[member]
@@ -99,21 +130,16 @@ class ExampleMaker:
             try:
                 samples = store.read(member)
             except DataError as error:
-                self._leave_out(batch.source, member, "unreadable audio", str(error))
+                left_out.append(LeftOut(batch.source, member, "unreadable audio", str(error)))
                 continue
             distorted = self.augmenter(samples, rng) if self.augmenter else Distorted(samples, 1, 0)
             longest = max(map(needed_frames, utterance.targets.values()), default=0)
             if output_frames(len(distorted.samples)) < longest and not distorted.wordless:
                 kind = "transcript longer than the frames allow"
-                self._leave_out(batch.source, member, kind, utterance.name)
+                left_out.append(LeftOut(batch.source, member, kind, utterance.name))
                 continue
             kept.append((utterance, distorted, rng))
-        return self._collate(kept) if kept else None
-
-    def _leave_out(self, source: int, member: int, kind: str, message: str) -> None:
-        if member not in self._bad[source]:
-            self._bad[source].add(member)
-            self.faults.add(kind, message)
+        return self._collate(kept) if kept else None, left_out
 
     def _collate(self, kept: list[tuple[Utterance, Distorted, np.random.Generator]]) -> Examples:
         lengths = [len(distorted.samples) for _, distorted, _ in kept]

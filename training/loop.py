@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from asr.errors import BundleError
 from training.checkpoint import Checkpoint
+from training.loading import prepared
 from training.losses import ctc, ctc_crf, frame_cross_entropy
 from training.recipe import Recipe, recipe_tables
 from training.schedule import learning_rate, share_done
@@ -25,7 +26,7 @@ from training.schedule import learning_rate, share_done
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from training.batching import BatchStream
+    from training.batching import Batch, BatchStream
     from training.crf import UnitTrigram
     from training.examples import ExampleMaker, Examples
     from training.losses import Labels
@@ -104,6 +105,7 @@ class Trainer:
     ) -> None:
         self.recipe, self.batches, self.make, self.processes = recipe, batches, make, processes
         self.trigrams = trigrams
+        self._examples = prepared(make, self._own_batches(), recipe.batches.workers)
         self.network = network.to(processes.device)
         self.optimiser = _optimiser(recipe, self.network)
         self.average = {name: value.clone() for name, value in self.network.state_dict().items()}
@@ -158,9 +160,8 @@ class Trainer:
         progress, processes = self.progress, self.processes
         torch.manual_seed(seed_of(self.recipe.seed, progress.step, processes.rank))
         self.network.train()
-        own = [next(self.batches) for _ in range(processes.size)][processes.rank]
+        examples = next(self._examples)
         progress.batches += processes.size
-        examples = self.make(own)
         self.optimiser.zero_grad()
         losses = self._backward(examples) if examples else {}
         parameters = list(self.network.parameters())
@@ -179,6 +180,15 @@ class Trainer:
         progress.minutes += elapsed / 60
         progress.processor_minutes += worked / 60
         return Report(total / max(1, contributors), losses, rate, norm, bad_share)
+
+    def _own_batches(self) -> Iterator[Batch]:
+        """Of every so many batches as there are processes, the one of this process."""
+        while True:
+            yield [next(self.batches) for _ in range(self.processes.size)][self.processes.rank]
+
+    def close(self) -> None:
+        """End the processes that make examples; no step can be made any more."""
+        self._examples.close()
 
     def start_clock(self) -> None:
         """Begin to count time now."""

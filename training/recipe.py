@@ -117,6 +117,8 @@ class Batches:
         short_first: go through each source from short to long in its first pass.
         bad_share: the run stops when more than this share of a source cannot be used, be it seen
             when the data is listed or when it is read.
+        workers: processes beside each one that trains that make its examples ahead of time; 0: it
+            makes them itself. With a GPU as many as there are cores for it; the steps are the same.
     """
 
     seconds: Positive = 100.0
@@ -124,6 +126,7 @@ class Batches:
     longest: Positive = 20.0
     short_first: bool = True
     bad_share: Share = 0.05
+    workers: Count = 0
 
 
 Decibels = Annotated[float, Limits(-200, 200)]

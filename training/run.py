@@ -101,6 +101,7 @@ class Run:
             self._save()
             raise
         finally:
+            self.trainer.close()
             journal.close()
             self.processes.close()
 

@@ -53,7 +53,7 @@ def test_activations_are_what_pytorch_keeps(cell: str) -> None:
 
 def test_a_run_takes_the_sum_of_its_parts_and_more_gpus_share_the_steps() -> None:
     """But not the waiting within a step."""
-    recipe = read_recipe(HOURS)
+    recipe = read_recipe(HOURS, ["batches.workers=0"])
     one, four = (estimate.estimate(recipe, Hardware(), gpus) for gpus in (1, 4))
     assert one.hours == one.arithmetic + one.waiting + one.preparation
     assert four.steps == pytest.approx(one.steps / 4, abs=1)
@@ -62,6 +62,15 @@ def test_a_run_takes_the_sum_of_its_parts_and_more_gpus_share_the_steps() -> Non
     slow = estimate.estimate(recipe, Hardware(prepared=500.0), 1)
     assert slow.preparation == pytest.approx(2 * one.preparation)
     assert one.preparation == pytest.approx(recipe.budget.hours / 1000, rel=1e-3)
+
+
+@pytest.mark.parametrize("workers", [1, 4, 16])
+def test_workers_prepare_beside_the_gpu(workers: int) -> None:
+    """The slower of the two decides."""
+    recipe = read_recipe(HOURS, [f"batches.workers={workers}"])
+    found = estimate.estimate(recipe, Hardware(), 1)
+    assert found.preparation == pytest.approx(recipe.budget.hours / 1000 / workers, rel=1e-3)
+    assert found.hours == max(found.arithmetic + found.waiting, found.preparation)
 
 
 def test_parameters_are_the_networks_own() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -124,6 +125,32 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, extra: tuple[
         other.progress["step"],
         other.progress["hours"],
     )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(tmp_path: Path, workers: int) -> None:
+    """The same steps to the bit, stopped and resumed on the way; and nobody is left behind."""
+    few = (*LIVELY, SIX, f"cache={tmp_path / 'cache'}")
+    alone = whole(Run(recipe(tmp_path, *few), tmp_path / "alone"))
+    chosen = recipe(tmp_path, *few, f"batches.workers={workers}")
+    before = set(multiprocessing.active_children())
+    first = stopped_at(Run(chosen, tmp_path / "run"), 2)
+    job = Run(chosen, tmp_path / "run", resume=True)
+    reports = [*first, *whole(job)]
+    assert [r.losses for r in reports] == [r.losses for r in alone]
+    kept = [read_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("alone", "run")]
+    assert same(kept[0].live, kept[1].live)
+    assert set(multiprocessing.active_children()) == before
+
+
+def test_what_workers_leave_out_is_counted_once(tmp_path: Path) -> None:
+    """By the process that trains, however often the turn of such a recording comes."""
+    chosen = recipe(tmp_path, SIX, "batches.workers=2", "batches.bad_share=0.5")
+    job = Run(chosen, tmp_path / "run")
+    damage(tmp_path, "truncated")
+    whole(job)
+    assert sum(job.trainer.make.faults.counts.values()) == 1
+    assert job.trainer.make.bad_share() == 1 / 8
 
 
 def test_a_run_fills_its_folder(tmp_path: Path) -> None:
