@@ -8,8 +8,11 @@ The network is run once over the recordings; then every combination of the swept
 does live. `--phrases 50` also expects 50 phrases: random ones, which nobody says and which should
 change nothing, then rare ones that are said, which should be found. `--calibrate` fits the weights
 of words' confidence on one half of the recordings and tells the expected calibration error on the
-other. Times are processor time of the search on one core, without the network. The last figures are
-those of the bundle's own settings.
+other: of committed words; and, where DATA has word times, of the tentative words of all partials,
+which are right if they are said within 0.2 s of where they are shown.
+
+Times are processor time of the search on one core, without the network. The last figures are those
+of the bundle's own settings.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from asr.decoding.confidence import evidence
 from asr.decoding.language import Language, read_language
 from asr.errors import ConfigError
 from asr.features import Normalisation
+from asr.measure import SAMPLE_RATE
 from asr.onnx_backend import OnnxModel
 from benchmarks import inputs
 from benchmarks.figure import Figure, report
@@ -48,6 +52,7 @@ if TYPE_CHECKING:
 
 FRAMES_PER_SECOND = 25
 BLOCK = 2  # frames
+NEAR = 0.2  # seconds between where a word is shown and where it is said, at most
 FREQUENT_WORDS, COMMON_WORDS = 20_000, 5_000  # ranks in the language model
 
 
@@ -105,9 +110,16 @@ def main(arguments: Sequence[str]) -> int:
     expected = expecting(language, settings, frames, texts, args.phrases) if args.phrases else None
     if expected:
         print(expected.line())
-    calibrated = calibration(language, settings, frames, texts) if args.calibrate else None
-    if calibrated:
-        print(calibrated.line)
+    calibrated = []
+    if args.calibrate:
+        decoder = Collector(language, settings, frames[0].shape[1])
+        calibrated.append(committed_words(decoder, frames, texts))
+        if all(utterance.words for utterance in utterances):
+            calibrated.append(tentative_words(decoder, frames, utterances))
+        else:
+            print("without the words' times, partials are not calibrated (asr align makes them)")
+    for found_weights in calibrated:
+        print(found_weights.line)
     details: dict[str, object] = {
         "data": inputs.data_name(args),
         "model_id": found.id[:12],
@@ -139,8 +151,7 @@ def main(arguments: Sequence[str]) -> int:
     ]
     if expected:
         figures += expected.figures(details)
-    if calibrated:
-        figures.append(calibrated.figure(details))
+    figures += [found_weights.figure(details) for found_weights in calibrated]
     return report("beam_search", figures, arguments, args.results if args.record else None)
 
 
@@ -338,10 +349,10 @@ class Collector(BeamDecoder):
 
     kept: list[tuple[float, ...]]
 
-    def confidence(self, said: Entry | Committed, share: int) -> float:
+    def confidence(self, said: Entry | Committed, share: int, *, tentative: bool = False) -> float:
         """As the search's."""
         self.kept.append(evidence(said, share))
-        return super().confidence(said, share)
+        return super().confidence(said, share, tentative=tentative)
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,18 +360,22 @@ class Calibration:
     """What words' confidence is worth.
 
     Attributes:
+        name: of the figure.
+        words: which, for its title.
         error: expected calibration error of the bundle's own weights.
         line: that and other weights, for people.
     """
 
+    name: str
+    words: str
     error: float
     line: str
 
     def figure(self, details: dict[str, object]) -> Figure:
         """The error as a figure."""
         return Figure(
-            "beam_search.calibration",
-            "Expected calibration error of words' confidence",
+            f"beam_search.{self.name}",
+            f"Expected calibration error of {self.words}' confidence",
             self.error,
             "",
             1,
@@ -370,14 +385,10 @@ class Calibration:
         )
 
 
-def calibration(
-    language: Language,
-    settings: BeamSettings,
-    frames: Sequence[NDArray[np.float32]],
-    texts: Sequence[str],
+def committed_words(
+    decoder: Collector, frames: Sequence[NDArray[np.float32]], texts: Sequence[str]
 ) -> Calibration:
-    """What the bundle's weights of the evidence are worth, and what better ones would be."""
-    decoder = Collector(language, settings, frames[0].shape[1])
+    """The confidence of words that are said for good, against the alignment of the error rate."""
     decoder.kept = []
     right: list[bool] = []
     now: list[float] = []
@@ -387,17 +398,57 @@ def calibration(
         agreed = {said for _, said in metrics.hits(text, " ".join(word.text for word in words))}
         right += [number in agreed for number in range(len(words))]
         now += [word.confidence for word in words]
-    known, truth = np.array(decoder.kept), np.array(right, float)
+    return calibration("calibration", "words", decoder.kept, right, now)
+
+
+def tentative_words(
+    decoder: Collector, frames: Sequence[NDArray[np.float32]], utterances: Sequence[Utterance]
+) -> Calibration:
+    """The confidence of words that may still change, in every partial, against words' times."""
+    known: list[tuple[float, ...]] = []
+    right: list[bool] = []
+    now: list[float] = []
+    for rows, utterance in zip(frames, utterances, strict=True):
+        said = [
+            (token, start / SAMPLE_RATE - NEAR, end / SAMPLE_RATE + NEAR)
+            for word, start, end in utterance.words
+            for token in metrics.normalise(word).split()
+        ]
+        state = decoder.start()
+        for first in range(0, len(rows), BLOCK):
+            state, _ = decoder.advance(state, rows[first : first + BLOCK])
+            decoder.kept = []
+            for word in decoder.tentative(state):
+                start, end = (frame / FRAMES_PER_SECOND for frame in (word.start, word.end))
+                right.append(
+                    any(word.text == token and start < e and s < end for token, s, e in said)
+                )
+                now.append(word.confidence)
+            known += decoder.kept
+    return calibration("calibration_tentative", "tentative words", known, right, now)
+
+
+def calibration(
+    name: str,
+    words: str,
+    evidences: Sequence[tuple[float, ...]],
+    right: Sequence[bool],
+    now: Sequence[float],
+) -> Calibration:
+    """What the bundle's weights of the evidence are worth, and what better ones would be."""
+    known, truth = np.array(evidences), np.array(right, float)
     half = len(truth) // 2
     weights = logistic_regression(known[:half], truth[:half])
     told = 1 / (1 + np.exp(-known[half:] @ weights))
     final = ",".join(f"{weight:.4g}" for weight in logistic_regression(known, truth))
     error = calibration_error(np.array(now), truth)
     return Calibration(
+        name,
+        words,
         error,
-        f"calibration error {error:.3f} as it is, "
+        f"{words}: calibration error {error:.3f} as it is, "
         f"{calibration_error(told, truth[half:]):.3f} fitted on the other half "
-        f"({len(truth)} words, {truth.mean():.1%} right)\n--decoding calibration={final}",
+        f"({len(truth)}, {truth.mean():.1%} right)\n--decoding {name}={final}",
     )
 
 

@@ -370,7 +370,7 @@ class BeamDecoder:
         if foremost.word != NO_WORD:
             cost = foremost.score - h.mark
             entries.append(Entry(foremost.word, h.start, h.end, -1, cost, foremost.word_lm))
-        return self._line(entries, state, [ONE] * len(entries))
+        return self._line(entries, state, [ONE] * len(entries), tentative=True)
 
     def finish(self, state: BeamState) -> tuple[DecodedWord, ...]:
         """The words of the best hypothesis that ends with a word.
@@ -546,7 +546,12 @@ class BeamDecoder:
         return entries
 
     def _line(
-        self, entries: Sequence[Entry | Committed], state: BeamState, shares: Sequence[int]
+        self,
+        entries: Sequence[Entry | Committed],
+        state: BeamState,
+        shares: Sequence[int],
+        *,
+        tentative: bool = False,
     ) -> tuple[DecodedWord, ...]:
         """Words, each in its place: not before the end of the one before, and one frame at least.
 
@@ -558,7 +563,8 @@ class BeamDecoder:
             if text := self._text(said, state):
                 start = max(said.start, end)
                 end = max(said.end, start + 1)
-                line.append(DecodedWord(text, start, end, self.confidence(said, share)))
+                sure = self.confidence(said, share, tentative=tentative)
+                line.append(DecodedWord(text, start, end, sure))
         return tuple(line)
 
     def _text(self, said: Entry | Committed, state: BeamState) -> str:
@@ -573,12 +579,16 @@ class BeamDecoder:
         begin = max(said.start, said.end - LONGEST, first)
         return self._speller.spell(heard(state.sounds[begin - first : said.end - first]))
 
-    def confidence(self, said: Entry | Committed, share: int) -> float:
+    def confidence(self, said: Entry | Committed, share: int, *, tentative: bool = False) -> float:
         """How surely a word was said; see `asr.decoding.confidence`.
 
-        Of a spelled one, how surely it was said and is written right.
+        Of a spelled one, how surely it was said and is written right. A tentative word has weights
+        of its own: nobody counts how many hypotheses agree on it.
         """
-        sure = confidence(said, share, self.settings.calibration)
+        weights = self.settings.calibration
+        if tentative:
+            weights = self.settings.calibration_tentative or weights
+        sure = confidence(said, share, weights)
         return sure * RIGHT if self._speller and said.word == UNKNOWN else sure
 
 

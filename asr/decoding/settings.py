@@ -10,7 +10,12 @@ from asr.errors import ConfigError
 
 MAX_BEAM = 10_000
 EVIDENCE = 6  # numbers that tell how surely a word was said
-LATER = {"certainty", "phrase_reward", "spelling"}  # settings that the first bundles did not have
+LATER = {  # settings that the first bundles did not have
+    "calibration_tentative",
+    "certainty",
+    "phrase_reward",
+    "spelling",
+}
 LOWEST = 64.0  # a log-probability further from 0 is taken to be so far, in nats
 
 
@@ -33,6 +38,8 @@ class BeamSettings:
         phrase_reward: for each word of an expected phrase, at most, in nats.
         calibration: what makes a probability of a word's evidence: one weight for each number of
             `asr.decoding.confidence.evidence`; empty for none.
+        calibration_tentative: the same for words that are shown and may still change; empty for
+            those of `calibration`.
         spelling: what a word that is spelled costs beyond its phones and what the language model
             says of unknown words, in nats; None spells none.
     """
@@ -48,6 +55,7 @@ class BeamSettings:
     gap: int = 12
     horizon: int = 50
     calibration: tuple[float, ...] = ()
+    calibration_tentative: tuple[float, ...] = ()
     certainty: float = 1.0
     phrase_reward: float = 3.0
     spelling: float | None = None
@@ -78,14 +86,15 @@ class BeamSettings:
                 f"{name} is not a number of {low:g} … {high:g}",
             )
             object.__setattr__(self, name, float(value))
-        for name in ("priors", "calibration"):
+        for name in ("priors", "calibration", "calibration_tentative"):
             numbers = tuple(getattr(self, name))
             _demand(all(map(_number, numbers)), f"{name} has something else than numbers")
             object.__setattr__(self, name, tuple(map(float, numbers)))
-        _demand(
-            len(self.calibration) in {0, EVIDENCE} and all(map(math.isfinite, self.calibration)),
-            f"calibration is not {EVIDENCE} numbers",
-        )
+            if name.startswith("calibration"):
+                _demand(
+                    len(numbers) in {0, EVIDENCE} and all(map(math.isfinite, numbers)),
+                    f"{name} is not {EVIDENCE} numbers",
+                )
         _demand(all(-LOWEST <= p <= 0 for p in self.priors), "priors has numbers beyond -64 … 0")
 
     def table(self) -> dict[str, Any]:

@@ -349,6 +349,7 @@ def test_other_values_are_no_state(change: dict[str, Any]) -> None:
         {"priors": (1.0,)},
         {"calibration": (1.0,)},
         {"calibration": (float("inf"),) * 6},
+        {"calibration_tentative": (0.0,) * 5},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:

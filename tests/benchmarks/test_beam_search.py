@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,6 +44,32 @@ def test_it_measures_what_the_recogniser_says(
     assert figures["beam_search.wer"]["value"] == pytest.approx(wanted)
     assert 0 < figures["beam_search.time"]["value"] < 1
     assert f"{figures['beam_search.calibration']['value']:.3f} as it is" in "\n".join(lines)
+
+
+def test_partials_are_calibrated_where_the_times_of_words_are_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A word counts as right only near where it is said: not if that is ten seconds away."""
+    (tmp_path / "model").mkdir()
+    write(tmp_path / "model")
+    soundfile.write(tmp_path / "a.wav", sound(6.0, 1), 16000, subtype="FLOAT")
+    heard = asr.load(tmp_path / "model").transcribe(tmp_path / "a.wav").words
+    shares = []
+    for moved in (0, 160_000):
+        words = [(word.text, word.start + moved, word.end + moved) for word in heard]
+        row = {"id": "a", "audio": "a.wav", "text": " ".join(word.text for word in heard)}
+        (tmp_path / "a.jsonl").write_text(json.dumps({**row, "speaker": "s", "words": words}))
+        data = [str(tmp_path / "a.jsonl"), "--model", str(tmp_path / "model")]
+        beam_search.main([*data, "--calibrate"])
+        lines = capsys.readouterr().out.splitlines()
+        assert any(line.startswith("--decoding calibration_tentative=") for line in lines)
+        figure = json.loads(lines[-1])
+        assert figure["figure"] == "beam_search.calibration_tentative"
+        assert 0 <= figure["value"] <= 1
+        (told,) = [line for line in lines if line.startswith("tentative words: ")]
+        shares.append(float(re.search(r"([\d.]+)% right", told)[1]))  # type: ignore[index]
+    assert shares[0] > 0
+    assert shares[1] == 0
 
 
 def test_the_calibration_finds_what_made_the_truth() -> None:
