@@ -1,6 +1,7 @@
-"""Emission latency: how long after a word was spoken it stands on the screen, for good.
+"""Emission latency and flicker: how soon a word stands for good, how much shown is taken back.
 
-For every word of the final transcript that the alignment of the word error rate calls a hit
+Emission latency is how long after a word was spoken it stands on the screen, for good. For every
+word of the final transcript that the alignment of the word error rate calls a hit
 (`metrics.hits`), and whose true end is known:
 
     emission = samples that had been fed when the call returned whose events show the word at its
@@ -15,6 +16,21 @@ scored, normalised.
 Waiting for the chunk to fill and the network's look-ahead are inside, the time to compute is not:
 so the figure is exactly reproducible. What comes with `finish` counts as emitted at the end of the
 audio: a recording that ends right behind a word hides how long the word would have taken.
+
+Flicker is counted from one text shown to the next, partials and finals alike, whatever calls they
+come in:
+
+    taken back = words shown that do not stand at their place in the next text shown: another word
+                 does, or none
+    returned   = words of the final transcript that were taken back from their place before
+
+Both are told for each word of the final transcript. A word that is taken back three times counts
+three times in the first, which may exceed 1, and a word that moves counts at its old place. So does
+a beginning that becomes another word (`car`, `carpet`): the first is the unstable partial word
+ratio (UPWR) of Shangguan et al. 2020, "Analyzing the Quality and Stability of a Streaming
+End-to-End On-Device Speech Recognizer", with words told apart by their places. The second leaves
+such guesses out: it counts what had been shown as it is at last, and was lost. True words and times
+play no part.
 """
 
 from __future__ import annotations
@@ -63,6 +79,40 @@ class Emission:
         return (self.stable - self.end) / SAMPLES_PER_MS
 
 
+@dataclass(frozen=True, slots=True)
+class Flicker:
+    """How much of what was shown was taken back, of one stream or, added up, of many.
+
+    Attributes:
+        taken_back: words shown that another word or none replaced at their place in the next text.
+        returned: words of the final transcript that were among them, each once.
+        words: of the final transcript.
+    """
+
+    taken_back: int = 0
+    returned: int = 0
+    words: int = 0
+
+    def __add__(self, other: Flicker) -> Flicker:
+        return Flicker(
+            self.taken_back + other.taken_back,
+            self.returned + other.returned,
+            self.words + other.words,
+        )
+
+
+def flicker(calls: Sequence[Call]) -> Flicker:
+    """How much was taken back of what was shown.
+
+    Args:
+        calls: all calls of one stream in order, with partials, `finish` the last.
+    """
+    screen = _screen(calls, with_tentative=True)
+    final = [(place, word) for place, (word, _) in enumerate(screen.words[: screen.closed])]
+    gone = set(screen.taken_back)
+    return Flicker(len(screen.taken_back), sum(one in gone for one in final), len(final))
+
+
 def emissions(calls: Sequence[Call], words: WordTimes, text: str) -> tuple[Emission, ...]:
     """When each word was emitted that was recognised and whose end is known.
 
@@ -105,6 +155,7 @@ class _Screen:
 
     words: list[tuple[str, int]] = field(default_factory=list)
     closed: int = 0  # words of finals among them, which nothing changes any more
+    taken_back: list[tuple[int, str]] = field(default_factory=list)  # places and their words
 
     def show(self, tokens: list[str], position: int) -> None:
         """Let these stand behind the finals, and nothing else."""
@@ -114,11 +165,22 @@ class _Screen:
             for old, new in zip(before, tokens, strict=False)
         ]
         fresh = [(token, position) for token in tokens[len(same) :]]
+        self.taken_back += [
+            (self.closed + n, old)
+            for n, (old, _) in enumerate(before)
+            if tokens[n : n + 1] != [old]
+        ]
         self.words[self.closed :] = [*same, *fresh]
 
 
 def _stand(calls: Sequence[Call], *, with_tentative: bool) -> list[tuple[str, int]]:
     """The words of the final text, each with the position since which it stands for good."""
+    screen = _screen(calls, with_tentative=with_tentative)
+    return screen.words[: screen.closed]
+
+
+def _screen(calls: Sequence[Call], *, with_tentative: bool) -> _Screen:
+    """The screen after all calls."""
     screen = _Screen()
     for call in calls:
         closing: list[str] = []
@@ -136,7 +198,7 @@ def _stand(calls: Sequence[Call], *, with_tentative: bool) -> list[tuple[str, in
             screen.show([*closing, *normalise(text).split()], call.position)
             screen.closed += len(closing)
             closing = []
-    return screen.words[: screen.closed]
+    return screen
 
 
 def _pairs(events: tuple[Event, ...]) -> Iterator[tuple[Event, Event | None]]:

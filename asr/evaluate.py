@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from asr import metrics, parallel
+from asr.emission import Flicker
 from asr.errors import DataError, Error
 from asr.measure import SAMPLE_RATE, hear, measure, read_samples
 from asr.metrics import ErrorCounts, Percentiles
@@ -60,6 +61,11 @@ class Evaluation:
         """Audio that was measured."""
         return sum(result.samples for result in self.results) / SAMPLE_RATE
 
+    @property
+    def flicker(self) -> Flicker:
+        """What was taken back of all that was shown, and the words of all transcripts."""
+        return sum((result.flicker for result in self.results), Flicker())
+
     def interval(self) -> metrics.Interval | None:
         """95 % interval of the WER, by speaker where every recording names one, else by utterance.
 
@@ -102,6 +108,7 @@ class Evaluation:
             "end_to_final_ms": _percentiles([r.end_to_final_ms for r in results]),
             "emission_ms": _emission([e.shown_ms for e in emitted]),
             "emission_stable_ms": _emission([e.stable_ms for e in emitted]),
+            "flicker": _flicker(self.flicker),
             "chunk": self.settings.chunk,
             "seed": self.settings.seed,
             "normaliser": metrics.NORMALISER,
@@ -119,6 +126,14 @@ def _emission(values: Sequence[float]) -> dict[str, float] | None:
         return None
     figures = {f"p{p}": metrics.percentile(values, p) for p in (50, 90, 95)}
     return figures | {"words": len(values)}
+
+
+def _flicker(found: Flicker) -> dict[str, float] | None:
+    """What was taken back and what of it returned, for each word; None without words."""
+    if not found.words:
+        return None
+    rates = {name: getattr(found, name) / found.words for name in ("taken_back", "returned")}
+    return rates | {"words": found.words}
 
 
 def evaluate(

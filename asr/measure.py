@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from asr import audio, metrics, resampling
-from asr.emission import Emission, emissions
+from asr.emission import Emission, Flicker, emissions, flicker
 from asr.errors import ConfigError
 from asr.metrics import Call, ErrorCounts
 from asr.state import Options
@@ -74,6 +74,7 @@ class Result:
         first_partial_ms: see `metrics.first_partial_ms`; None also for a recording of one chunk.
         end_to_final_ms: see `metrics.end_to_final_ms`.
         emissions: see `asr.emission`; none for a recording of one chunk, or of unknown word times.
+        flicker: see `asr.emission`.
     """
 
     utterance: Utterance
@@ -87,6 +88,7 @@ class Result:
     first_partial_ms: float | None
     end_to_final_ms: float
     emissions: tuple[Emission, ...] = ()
+    flicker: Flicker = field(default_factory=Flicker)
 
     @property
     def text(self) -> str:
@@ -196,4 +198,5 @@ def measure(
         emissions=(
             emissions(calls, utterance.words, utterance.text) if live and utterance.words else ()
         ),
+        flicker=flicker(calls),
     )

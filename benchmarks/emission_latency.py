@@ -1,5 +1,7 @@
 """Emission latency: how long after its end a word stands for good (asr/emission.py).
 
+Last comes flicker: how much of what is shown is taken back, for each word of the transcript.
+
 DATA is a manifest with word times (`asr align`). Chunks of 80 ms unless told otherwise; look-ahead
 and waiting for a chunk to fill are inside, the time to compute is not.
 Targets: p50 at most 200 ms, p90 at most 400 ms.
@@ -8,6 +10,7 @@ Targets: p50 at most 200 ms, p90 at most 400 ms.
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from asr.errors import DataError
@@ -76,6 +79,22 @@ def main(arguments: Sequence[str]) -> int:
                     details=details,
                 )
             )
+    for name, title in (
+        ("taken_back", "Words shown that are taken back, for each of the transcript"),
+        ("returned", "Words of the transcript that were taken back before"),
+    ):
+        value = getattr(found.flicker, name) / found.flicker.words  # > 0: there are emissions
+        figures.append(
+            Figure(
+                f"emission_latency.{name}{suffix}",
+                f"{title}, {told}",
+                value,
+                "fraction",
+                1,
+                (value, value),
+                details=details | asdict(found.flicker),
+            )
+        )
     code = report("emission_latency", figures, arguments, args.results if args.record else None)
     for failure in found.failures:
         print(f"{failure.utterance.id}: {failure.message}", file=sys.stderr)

@@ -183,6 +183,7 @@ def _table(summary: dict[str, object]) -> str:
         ("  first partial", _row(values["first_partial_ms"])),
         ("  end to final", _row(values["end_to_final_ms"])),
         *_emission(values),
+        ("words taken back", _flicker(values["flicker"])),
     ]
     return "\n".join(f"{name:<18}{value}" for name, value in lines)
 
@@ -198,6 +199,13 @@ def _emission(values: dict[str, Any]) -> list[tuple[str, str]]:
         ("  end to shown", _row({name: shown[name] for name in names})),
         ("  end to stable", _row({name: stable[name] for name in names})),
     ]
+
+
+def _flicker(found: dict[str, float] | None) -> str:
+    if found is None:
+        return "none"
+    back, returned = (_percent(found[name]) for name in ("taken_back", "returned"))
+    return f"{back}, {returned} returned"
 
 
 def _percent(fraction: float | None) -> str:

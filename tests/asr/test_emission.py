@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.emission import Emission, emissions
+from asr.emission import Emission, Flicker, emissions, flicker
 from asr.errors import DataError
 from asr.measure import stream
 from asr.metrics import Call
@@ -129,6 +129,41 @@ def test_times_of_another_text_are_refused() -> None:
 def test_nothing_recognised_is_no_latency() -> None:
     """Not zero."""
     assert emissions([call(100), call(100)], timed("the cat", 1, 2), "the cat") == ()
+    assert flicker([call(100), call(100)]) == Flicker(0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("shown", "taken_back", "returned"),
+    [
+        (["a", "a b", "a b c"], 0, 0),  # growing is no flicker
+        (["a", "", "a"], 1, 1),  # taken away
+        (["cat", "cap", "cat"], 2, 1),  # replaced, each time
+        (["cat", "cap", "cat", "cap", "cat"], 4, 1),
+        (["a b c", "x b c"], 1, 0),  # the others stay at their places
+        (["b c", "a b c"], 2, 0),  # moved
+        (["car", "carpet"], 1, 0),  # its beginning was another word
+        (["a b", "a"], 1, 0),  # by the final, too
+        (["Don't", "don\u2019t!"], 0, 0),  # nothing else than what is scored
+    ],
+)
+def test_each_word_that_is_gone_from_its_place_was_taken_back(
+    shown: list[str], taken_back: int, returned: int
+) -> None:
+    """From one text to the next; the last one is the final."""
+    *partials, last = shown
+    calls = [*(call(n, partial("", text)) for n, text in enumerate(partials)), call(9, final(last))]
+    assert flicker(calls) == Flicker(taken_back, returned, len(last.split()))
+
+
+def test_closing_a_segment_takes_nothing_back() -> None:
+    """What stood behind it keeps its place on the screen, and may be taken back there."""
+    calls = [
+        call(1, partial("a b", "c")),
+        call(2, final("a b", 19), Partial(1, "", "c", 19)),
+        call(3, partial("", "d", 1), partial("", "c e", 1)),
+        call(4, final("c e", 39, 1)),
+    ]
+    assert flicker(calls) == Flicker(2, 1, 4)
 
 
 @st.composite
@@ -173,6 +208,24 @@ def test_smaller_chunks_make_no_word_later(
         assert 0 <= b.shown - a.shown < chunk * factor
         assert 0 <= b.stable - a.stable < chunk * factor
         assert a.shown <= a.stable <= end
+
+
+@given(streams(), st.integers(1, 4000))
+def test_flicker_is_counted_in_texts_and_not_in_calls(
+    spoken: tuple[list[tuple[int, Event]], int], chunk: int
+) -> None:
+    """However the audio is cut, the same texts are shown; said the long way round."""
+    timeline, end = spoken
+    texts = [event.text.split() for _, event in timeline]
+    gone = [
+        (place, word)
+        for old, new in itertools.pairwise(texts)
+        for place, word in enumerate(old)
+        if new[place : place + 1] != [word]
+    ]
+    said = texts[-1] if isinstance(timeline[-1][1], Final) else []
+    returned = sum(one in gone for one in enumerate(said))
+    assert flicker(cut(timeline, end, chunk)) == Flicker(len(gone), returned, len(said))
 
 
 @given(streams(), st.integers(1, 4000))

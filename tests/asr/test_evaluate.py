@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asr.emission import Flicker
 from asr.errors import AudioError, BundleError, DataError, Error
 from asr.evaluate import Evaluation, evaluate, validate
 from asr.manifest import Utterance
@@ -139,6 +140,13 @@ def test_emission_latency_is_counted_where_word_times_are_known(tmp_path: Path) 
     assert summary["emission_stable_ms"] == summary["emission_ms"]
     whole = evaluate(load, known[:1], Settings("whole")).summary()
     assert whole["emission_ms"] is None
+
+
+def test_flicker_is_counted_over_all_recordings(tmp_path: Path) -> None:
+    """The fake takes nothing back; its words are counted, whoever knows their times or not."""
+    found = evaluate(load, spoken(tmp_path, {"a": "the cat", "b": "sat"}), Settings(100))
+    assert found.flicker == Flicker(0, 0, 3)
+    assert found.summary()["flicker"] == {"taken_back": 0, "returned": 0, "words": 3}
 
 
 def test_figures_that_do_not_exist_are_null(tmp_path: Path) -> None:

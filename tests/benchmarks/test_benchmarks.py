@@ -259,6 +259,9 @@ def test_emission_latency_is_measured_where_words_have_ends(
     assert shown["value"] <= found["emission_latency.shown.p90"]["value"] <= 2000
     assert shown["value"] <= found["emission_latency.stable.p50"]["value"]
     assert found["emission_latency.stable.p90"]["target"] is None
+    for name in ("taken_back", "returned"):
+        flicker = found[f"emission_latency.{name}"]
+        assert flicker["value"] == flicker["details"][name] / len(words)
     with pytest.raises(DataError, match="asr align"):
         emission_latency.main(inputs)
 
