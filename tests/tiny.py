@@ -137,7 +137,7 @@ def recognizer(cell: str = "lstm", backend: Backend = "int8") -> asr.Recognizer:
 def searching() -> BeamDecoder:
     """A beam search over the tiny networks' units, for short words in a random language."""
     spoken = language(3, words=30, phones=len(UNITS) - 1, longest=2)
-    return spoken.decoder(BeamSettings(head="pieces", beam=20))
+    return spoken.decoder(BeamSettings(head="pieces", beam=20, steadiness=1.2))
 
 
 def later(state: Any, frames: int) -> Any:

@@ -20,6 +20,7 @@
 #define ROOT 0
 #define NO_WORD (-1)
 #define SOUNDING (3 << 10) /* what a sound that lasts is ahead of a blank */
+#define JUDGED 2 /* frames: as many are a block of the network */
 #define MARGIN (6 << 10) /* behind the best hypothesis, within which another may be shown */
 #define MEMO_BITS 14
 #define MAX_UNITS 256
@@ -74,7 +75,7 @@ typedef struct {
 enum { PLACES, STEPS, FINALS, PARAMETERS, GUESSES, LOG_ADD, SHARES, TOLLS,
        P1, B1, FIRST2, WORDS2, P2, B2, FIRST3, WORDS3, P3, BOOKS,
        FIRST_EDGE, EDGE_WORD, EDGE_NEXT, FAIL, PAID, OWED, TABLES };
-enum { BEAM, THRESHOLD, GAP, HORIZON, LM_WEIGHT, BONUS, HOMOPHONES, UNITS, LM_BITS, REWARD, CERTAINTY, LOOP, N_PARAMETERS };
+enum { BEAM, THRESHOLD, GAP, HORIZON, LM_WEIGHT, BONUS, HOMOPHONES, UNITS, LM_BITS, REWARD, CERTAINTY, LOOP, STEADINESS, N_PARAMETERS };
 
 typedef struct {
     /* tables */
@@ -99,11 +100,11 @@ typedef struct {
     Foremost *readings;
     Mass *masses;
     uint32_t *slots;
-    int32_t *scores, *totals, *heads, *links, *first, *renumber;
+    int32_t *scores, *totals, *heads, *links, *first, *renumber, *shown;
     int32_t capacity, mask, most_mask, arena_capacity, most_paid;
     int32_t spelled; /* nodes of the branch that spells: one for each phone, or none */
     /* progress */
-    int32_t n, n_arena, n_candidates, n_committed, frame, best;
+    int32_t n, n_arena, n_candidates, n_committed, n_shown, frame, best;
     int64_t score;
 } Search;
 
@@ -614,6 +615,8 @@ static void settle(Search *s, const Entry *lead, int64_t agreed, int64_t all)
     to->lm = lead->lm;
     to->share = all ? (int32_t)((agreed << 15) / all) : 1 << 15;
     int32_t word = lead->word, n = 0;
+    if (s->n_shown && s->shown[0] == word) memmove(s->shown, s->shown + 1, (size_t)--s->n_shown * 4);
+    else s->n_shown = 0;
     for (int32_t i = 0; i < s->n; i++) {
         Hypothesis h = s->hypotheses[i];
         const Entry *first = first_of(s, &h);
@@ -697,21 +700,6 @@ static void normalise(Search *s, int32_t likeliest)
     s->score += top;
 }
 
-static void take_frame(Search *s, const int32_t *x)
-{
-    int32_t likeliest = x[0];
-    for (int32_t v = 1; v < s->parameters[UNITS]; v++)
-        if (x[v] > likeliest) likeliest = x[v];
-    stay(s, x);
-    extend(s, x);
-    select_best(s);
-    end_paused(s);
-    commit(s);
-    compact(s);
-    normalise(s, likeliest);
-    s->frame++;
-}
-
 /* ---- what is said now ---------------------------------------------------------------------- */
 
 /* Of one reading: the hypothesis, what its open word is (NO_WORD at the root), what it scores then, and how
@@ -764,15 +752,22 @@ static int32_t word_at(const Search *s, const Foremost *reading, int32_t place)
     return s->arena[at].word;
 }
 
-/* The reading that most of the probability agrees on, word for word. */
+static int32_t mass_of(const Search *s, int32_t n_masses, int32_t word)
+{
+    for (int32_t at = 0; at < n_masses; at++)
+        if (s->masses[at].word == word) return at;
+    return -1;
+}
+
+/* The reading that most of the probability agrees on, word for word; words shown give way to much likelier ones. */
 static Foremost foremost_of(Search *s)
 {
     Foremost *readings = s->readings;
-    int32_t n = find_readings(s), best = 0, word = 0;
+    int32_t n = find_readings(s), best = 0, word = 0, steady = s->n_shown;
     for (int32_t i = 1; i < n; i++)
         if (readings[i].score > readings[best].score) best = i;
     best = readings[best].score;
-    for (int32_t place = 0; word != NO_WORD; place++) {
+    for (int32_t place = 0; word != NO_WORD && n > 1; place++) {
         int32_t n_masses = 0, most = 0, kept = 0;
         for (int32_t i = 0; i < n; i++) {
             int32_t behind = best - readings[i].score, at = 0, said = word_at(s, readings + i, place);
@@ -783,6 +778,12 @@ static Foremost foremost_of(Search *s)
         for (int32_t at = 1; at < n_masses; at++)
             if (s->masses[at].mass > s->masses[most].mass) most = at;
         word = s->masses[most].word;
+        if (word != NO_WORD && place < steady) {
+            int32_t at = mass_of(s, n_masses, s->shown[place]);
+            int64_t least = s->masses[most].mass * s->shares[s->parameters[STEADINESS]];
+            if (at >= 0 && least < s->masses[at].mass << 15) word = s->shown[place];
+        }
+        if (place < steady && word != s->shown[place]) steady = 0;
         for (int32_t i = 0; i < n; i++)
             if (word_at(s, readings + i, place) == word) readings[kept++] = readings[i];
         n = kept;
@@ -791,6 +792,32 @@ static Foremost foremost_of(Search *s)
     for (int32_t i = 1; i < n; i++)
         if (readings[i].score > readings[found].score) found = i;
     return readings[found];
+}
+
+/* Remember what is shown: no more words than there are frames to the horizon, and an open one. */
+static void show(Search *s)
+{
+    Foremost found = foremost_of(s);
+    int32_t n = found.length, at = s->hypotheses[found.hypothesis].history;
+    s->n_shown = n;
+    if (found.word != NO_WORD) s->shown[--n] = found.word;
+    for (; at >= 0; at = s->arena[at].previous) s->shown[--n] = s->arena[at].word;
+}
+
+static void take_frame(Search *s, const int32_t *x)
+{
+    int32_t likeliest = x[0];
+    for (int32_t v = 1; v < s->parameters[UNITS]; v++)
+        if (x[v] > likeliest) likeliest = x[v];
+    stay(s, x);
+    extend(s, x);
+    select_best(s);
+    end_paused(s);
+    commit(s);
+    compact(s);
+    normalise(s, likeliest);
+    s->frame++;
+    if (s->parameters[STEADINESS] && s->frame % JUDGED == 0) show(s);
 }
 
 /* ---- Python -------------------------------------------------------------------------------- */
@@ -828,6 +855,7 @@ static size_t lay_out(Search *s, char *base, const int32_t *p, int32_t frames)
     s->links = part(&at, (size_t)s->arena_capacity * 4);
     s->first = part(&at, (size_t)s->arena_capacity * 4);
     s->renumber = part(&at, (size_t)s->arena_capacity * 4);
+    s->shown = part(&at, ((size_t)p[HORIZON] + 2) * 4);
     return (size_t)(at - base);
 }
 
@@ -886,11 +914,19 @@ static const char *take_arena(Search *s, const Py_buffer *arena)
     return NULL;
 }
 
+static const char *take_shown(Search *s, const Py_buffer *shown)
+{
+    s->n_shown = (int32_t)(shown->len / 4);
+    if (s->n_shown > s->parameters[HORIZON] + 2) return "a state of another size than parameters allow";
+    memcpy(s->shown, shown->buf, (size_t)s->n_shown * 4);
+    return NULL;
+}
+
 typedef struct {
-    Py_buffer frames, hypotheses, arena;
+    Py_buffer frames, hypotheses, arena, shown;
     int frame, held; /* how many of the buffers are held */
     int64_t score;
-    size_t bytes[3]; /* of hypotheses, arena and committed words in the results */
+    size_t bytes[4]; /* of hypotheses, arena, words shown and committed words in the results */
 } Job;
 
 typedef struct {
@@ -922,6 +958,7 @@ static const char *run(Search *s, Job *job, Results *results, int32_t most)
     if ((size_t)job->frames.len % row || frames > most) return "frames of another shape than parameters say";
     const char *wrong = take_hypotheses(s, &job->hypotheses);
     if (!wrong) wrong = take_arena(s, &job->arena);
+    if (!wrong) wrong = take_shown(s, &job->shown);
     if (wrong) return wrong;
     s->n_committed = 0;
     s->score = 0;
@@ -930,9 +967,10 @@ static const char *run(Search *s, Job *job, Results *results, int32_t most)
     job->score = s->score;
     job->bytes[0] = (size_t)s->n * sizeof(Hypothesis);
     job->bytes[1] = (size_t)s->n_arena * sizeof(Entry);
-    job->bytes[2] = (size_t)s->n_committed * sizeof(Committed);
+    job->bytes[2] = (size_t)s->n_shown * 4;
+    job->bytes[3] = (size_t)s->n_committed * sizeof(Committed);
     if (keep(results, s->hypotheses, job->bytes[0]) && keep(results, s->arena, job->bytes[1])
-        && keep(results, s->committed, job->bytes[2])) return NULL;
+        && keep(results, s->shown, job->bytes[2]) && keep(results, s->committed, job->bytes[3])) return NULL;
     return "out of memory";
 }
 
@@ -969,10 +1007,11 @@ static PyObject *results_of(const Job *jobs, Py_ssize_t n, const char *at)
     PyObject *list = PyList_New(n);
     for (Py_ssize_t i = 0; list && i < n; i++) {
         const size_t *bytes = jobs[i].bytes;
+        const char *arena = at + bytes[0], *shown = arena + bytes[1], *committed = shown + bytes[2];
         PyObject *one = Py_BuildValue(
-            "Ly#y#y#", (long long)jobs[i].score, at, (Py_ssize_t)bytes[0], at + bytes[0], (Py_ssize_t)bytes[1],
-            at + bytes[0] + bytes[1], (Py_ssize_t)bytes[2]);
-        at += bytes[0] + bytes[1] + bytes[2];
+            "Ly#y#y#y#", (long long)jobs[i].score, at, (Py_ssize_t)bytes[0], arena, (Py_ssize_t)bytes[1],
+            shown, (Py_ssize_t)bytes[2], committed, (Py_ssize_t)bytes[3]);
+        at = committed + bytes[3];
         if (one == NULL || PyList_SetItem(list, i, one) < 0) Py_CLEAR(list);
     }
     return list;
@@ -998,7 +1037,7 @@ static PyObject *advance(PyObject *self, PyObject *args)
     for (Py_ssize_t i = 0; i < n; i++) {
         Job *job = jobs + i;
         PyObject *stream = PyList_GetItem(streams, i);
-        if (!PyArg_ParseTuple(stream, "iy*y*y*", &job->frame, &job->frames, &job->hypotheses, &job->arena)) goto done;
+        if (!PyArg_ParseTuple(stream, "iy*y*y*y*", &job->frame, &job->frames, &job->hypotheses, &job->arena, &job->shown)) goto done;
         job->held = 1;
     }
     Py_BEGIN_ALLOW_THREADS
@@ -1013,6 +1052,7 @@ closed:
         PyBuffer_Release(&jobs[i].frames);
         PyBuffer_Release(&jobs[i].hypotheses);
         PyBuffer_Release(&jobs[i].arena);
+        PyBuffer_Release(&jobs[i].shown);
     }
     free(results.at);
     PyMem_Free(jobs);
@@ -1024,13 +1064,14 @@ static PyObject *foremost(PyObject *self, PyObject *args)
 {
     (void)self;
     PyObject *tables, *result = NULL;
-    Py_buffer t[TABLES], scratch, hypotheses, arena;
+    Py_buffer t[TABLES], scratch, hypotheses, arena, shown;
     Search search;
     int most;
-    if (!PyArg_ParseTuple(args, "O!iy*y*w*", &PyTuple_Type, &tables, &most, &hypotheses, &arena, &scratch)) return NULL;
+    if (!PyArg_ParseTuple(args, "O!iy*y*y*w*", &PyTuple_Type, &tables, &most, &hypotheses, &arena, &shown, &scratch)) return NULL;
     if (open_search(&search, tables, t, &scratch, most)) {
         const char *wrong = take_hypotheses(&search, &hypotheses);
         if (!wrong) wrong = take_arena(&search, &arena);
+        if (!wrong) wrong = take_shown(&search, &shown);
         if (wrong) {
             PyErr_SetString(PyExc_ValueError, wrong);
         } else {
@@ -1041,6 +1082,7 @@ static PyObject *foremost(PyObject *self, PyObject *args)
     }
     PyBuffer_Release(&hypotheses);
     PyBuffer_Release(&arena);
+    PyBuffer_Release(&shown);
     PyBuffer_Release(&scratch);
     return result;
 }
@@ -1063,9 +1105,9 @@ static PyObject *scratch_bytes(PyObject *self, PyObject *args)
 
 static PyMethodDef methods[] = {
     {"advance", advance, METH_VARARGS,
-     "advance(tables, most, [(frame, frames, hypotheses, arena), …], scratch) -> [(score, hypotheses, arena, committed), …]"},
+     "advance(tables, most, [(frame, frames, hypotheses, arena, shown), …], scratch) -> [(score, hypotheses, arena, shown, committed), …]"},
     {"foremost", foremost, METH_VARARGS,
-     "foremost(tables, most, hypotheses, arena, scratch) -> (hypothesis, word, score, word_lm)"},
+     "foremost(tables, most, hypotheses, arena, shown, scratch) -> (hypothesis, word, score, word_lm)"},
     {"scratch_bytes", scratch_bytes, METH_VARARGS, "scratch_bytes(parameters, most) -> size"},
     {NULL, NULL, 0, NULL}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernel", NULL, 0, methods, NULL, NULL, NULL, NULL};

@@ -26,6 +26,7 @@ from asr.decoding.kernel import (
     ENTRY,
     HYPOTHESIS,
     MOST_FRAMES,
+    WORD,
     Advanced,
     Engine,
     PythonEngine,
@@ -34,6 +35,7 @@ from asr.decoding.kernel import (
     pack,
     unpack_arena,
     unpack_hypotheses,
+    unpack_words,
 )
 from asr.decoding.lexicon import look_ahead
 from asr.decoding.ngram import UNKNOWN
@@ -81,6 +83,7 @@ class BeamState(NamedTuple):
         arena: their words that are not committed, packed.
         sounds: the likeliest unit of each of the last frames, a byte each; none where no words are
             spelled.
+        shown: the uncommitted words that were shown last, packed; none where `steadiness` is 0.
     """
 
     frame: int
@@ -89,6 +92,7 @@ class BeamState(NamedTuple):
     hypotheses: bytes
     arena: bytes
     sounds: bytes = b""
+    shown: bytes = b""
 
 
 class Ending(NamedTuple):
@@ -164,6 +168,7 @@ class BeamDecoder:
             reward=0,
             certainty=round(settings.certainty * ONE),
             loop=len(lexicon.phone),
+            steadiness=round(settings.steadiness * SCALE),
         )
         self._language = language
         self.ahead = look_ahead(lexicon, lm.unigram_prob)
@@ -324,7 +329,7 @@ class BeamDecoder:
         scores = self._scores(log_probs)
         advanced = self.engine.advance(
             [
-                Waiting(state.frame, rows, state.hypotheses, state.arena)
+                Waiting(state.frame, rows, state.hypotheses, state.arena, state.shown)
                 for state, rows in zip(states, scores, strict=True)
             ]
         )
@@ -349,11 +354,11 @@ class BeamDecoder:
         self, state: BeamState, rows: NDArray[np.int32], advanced: Advanced
     ) -> tuple[BeamState, tuple[DecodedWord, ...]]:
         """The state after some frames of scores, and the words committed in them."""
-        score, hypotheses, arena, committed = advanced
+        score, hypotheses, arena, shown, committed = advanced
         frame, sounds = state.frame + len(rows), b""
         if self._speller:
             sounds = state.sounds + rows.argmax(1).astype(np.uint8).tobytes()
-        after = BeamState(frame, state.score + score, state.end, hypotheses, arena, sounds)
+        after = BeamState(frame, state.score + score, state.end, hypotheses, arena, sounds, shown)
         said = self._line(committed, after, [word.share for word in committed])
         end = said[-1].end if said else state.end
         return after._replace(end=end, sounds=sounds[-self._sounds :]), said
@@ -361,9 +366,10 @@ class BeamDecoder:
     def tentative(self, state: BeamState) -> tuple[DecodedWord, ...]:
         """The uncommitted words that most of the probability agrees on, the open one included.
 
-        A word is shown while it is being spoken: as what its sounds so far are likeliest to be.
+        A word is shown while it is being spoken: as what its sounds so far are likeliest to be. One
+        that was shown stays until another is `steadiness` likelier.
         """
-        foremost = self.engine.foremost(state.hypotheses, state.arena)
+        foremost = self.engine.foremost(state.hypotheses, state.arena, state.shown)
         place = foremost.hypothesis * HYPOTHESIS.size
         h = Hypothesis._make(HYPOTHESIS.unpack_from(state.hypotheses, place))
         entries = history(_Arena(state.arena), h.history)
@@ -438,14 +444,8 @@ class BeamDecoder:
 
     def dump(self, state: BeamState) -> dict[str, Any]:
         """The state as numbers and texts."""
-        values = {
-            "frame": state.frame,
-            "score": state.score,
-            "end": state.end,
-            "hypotheses": _text(state.hypotheses),
-            "arena": _text(state.arena),
-        }
-        return {**values, "sounds": _text(state.sounds)} if self._speller else values
+        counts = {"frame": state.frame, "score": state.score, "end": state.end}
+        return {**counts, **{name: _text(getattr(state, name)) for name in self._parts()}}
 
     def restore(self, values: dict[str, Any]) -> BeamState:
         """The state that `dump` described.
@@ -453,26 +453,28 @@ class BeamDecoder:
         Raises:
             StateError: the values do not describe a state of this search.
         """
-        if set(values) != set(BeamState._fields[: None if self._speller else -1]):
+        parts = self._parts()
+        if set(values) != {"frame", "score", "end", *parts}:
             raise StateError("the saved decoder state is not one of beam search")
         frame, score, end = (values[name] for name in ("frame", "score", "end"))
         if not all(_whole(count, -(2**62), 2**62) for count in (frame, score, end)):
             raise StateError("the saved decoder state holds numbers that cannot be")
-        state = BeamState(
-            frame,
-            score,
-            end,
-            *(_bytes(values[name]) for name in BeamState._fields[3 : len(values)]),
-        )
-        if len(state.hypotheses) % HYPOTHESIS.size or len(state.arena) % ENTRY.size:
+        state = BeamState(frame, score, end, **{name: _bytes(values[name]) for name in parts})
+        packed = (HYPOTHESIS, state.hypotheses), (ENTRY, state.arena), (WORD, state.shown)
+        if any(len(part) % layout.size for layout, part in packed):
             raise StateError("the saved decoder state is cut off")
         if not self._possible(state):
             raise StateError("the saved decoder state holds numbers that cannot be")
         return state
 
+    def _parts(self) -> list[str]:
+        """What a state has in bytes, with these settings."""
+        spelled, steady = self._speller is not None, self._parameters.steadiness > 0
+        return ["hypotheses", "arena", *["sounds"] * spelled, *["shown"] * steady]
+
     def search(self, state: BeamState) -> Search:
         """The search in Python at a state: to look at its hypotheses."""
-        return self._python.search(state.frame, state.hypotheses, state.arena)
+        return self._python.search(state.frame, state.hypotheses, state.arena, state.shown)
 
     def _possible(self, state: BeamState) -> bool:
         """Whether the kernel can go on from a state without leaving its tables."""
@@ -482,9 +484,12 @@ class BeamDecoder:
             return False
         if not 0 <= state.end <= state.frame < LIMIT:
             return False
-        if len(state.sounds) != min(state.frame, self._sounds):
+        if len(state.sounds) != min(state.frame, self._sounds) or (
+            max(state.sounds, default=0) >= self.units
+        ):
             return False
-        if max(state.sounds, default=0) >= self.units:
+        shown = unpack_words(state.shown)
+        if len(shown) > p.horizon + 1 or not all(0 <= word < len(self._words) for word in shown):
             return False
         if len({(h.node, h.lm) for h in hypotheses}) < len(hypotheses):
             return False

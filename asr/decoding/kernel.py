@@ -26,6 +26,7 @@ MOST_FRAMES = 64  # of one call into the kernel: bounds its memory
 PURE = "ASR_PURE_PYTHON"
 HYPOTHESIS = struct.Struct("=8i")
 ENTRY = struct.Struct("=6i")
+WORD = struct.Struct("=i")
 _COMMITTED = struct.Struct("=6i")
 
 try:
@@ -43,12 +44,14 @@ class Waiting(NamedTuple):
         frames: int32 [T, V], 0 ≤ T ≤ 64, scores in 1/1024 nat.
         hypotheses: packed as `HYPOTHESIS`.
         arena: packed as `ENTRY`.
+        shown: packed as `WORD`.
     """
 
     frame: int
     frames: NDArray[np.int32]
     hypotheses: bytes
     arena: bytes
+    shown: bytes
 
 
 class Advanced(NamedTuple):
@@ -58,12 +61,14 @@ class Advanced(NamedTuple):
         score: what was taken from all scores, in 1/1024 nat.
         hypotheses: packed as `HYPOTHESIS`, best first.
         arena: packed as `ENTRY`.
+        shown: packed as `WORD`.
         committed: words committed meanwhile.
     """
 
     score: int
     hypotheses: bytes
     arena: bytes
+    shown: bytes
     committed: tuple[Committed, ...]
 
 
@@ -74,7 +79,7 @@ class Engine(Protocol):
         """Take in the frames of each stream; what becomes of one depends on no other."""
         ...
 
-    def foremost(self, hypotheses: bytes, arena: bytes) -> Foremost:
+    def foremost(self, hypotheses: bytes, arena: bytes, shown: bytes) -> Foremost:
         """What has been said so far; see `Search.foremost`."""
         ...
 
@@ -116,32 +121,36 @@ class PythonEngine:
         self._tables = tables._replace(**arrays)
         self._memo: dict[tuple[int, int], tuple[int, int]] = {}
 
-    def search(self, frame: int, hypotheses: bytes, arena: bytes) -> Search:
+    def search(self, frame: int, hypotheses: bytes, arena: bytes, shown: bytes) -> Search:
         """The search at that state."""
         return Search(
-            self._tables, self._memo, frame, unpack_hypotheses(hypotheses), unpack_arena(arena)
+            self._tables,
+            self._memo,
+            frame,
+            unpack_hypotheses(hypotheses),
+            unpack_arena(arena),
+            unpack_words(shown),
         )
 
     def advance(self, streams: Sequence[Waiting]) -> list[Advanced]:
         """See `Engine.advance`."""
         return [self._advance(*stream) for stream in streams]
 
-    def _advance(
-        self, frame: int, frames: NDArray[np.int32], hypotheses: bytes, arena: bytes
-    ) -> Advanced:
-        search = self.search(frame, hypotheses, arena)
+    def _advance(self, frame: int, frames: NDArray[np.int32], *state: bytes) -> Advanced:
+        search = self.search(frame, *state)
         for row in frames.tolist():
             search.take_frame(row)
         return Advanced(
             search.score,
             pack(HYPOTHESIS, search.hypotheses),
             pack(ENTRY, search.arena),
+            pack(WORD, ((word,) for word in search.shown)),
             tuple(search.committed),
         )
 
-    def foremost(self, hypotheses: bytes, arena: bytes) -> Foremost:
+    def foremost(self, hypotheses: bytes, arena: bytes, shown: bytes) -> Foremost:
         """See `Engine.foremost`."""
-        return self.search(0, hypotheses, arena).foremost()
+        return self.search(0, hypotheses, arena, shown).foremost()
 
     def expecting(self, tables: Tables) -> Engine:
         """See `Engine.expecting`."""
@@ -180,14 +189,14 @@ class CompiledEngine:
         found = native.advance(self._tables, MOST_FRAMES, list(streams), scratch)
         self._scratches.append(scratch)
         return [
-            Advanced(score, after, arena, tuple(map(Committed._make, _COMMITTED.iter_unpack(said))))
-            for score, after, arena, said in found
+            Advanced._make([*state, tuple(map(Committed._make, _COMMITTED.iter_unpack(said)))])
+            for *state, said in found
         ]
 
-    def foremost(self, hypotheses: bytes, arena: bytes) -> Foremost:
+    def foremost(self, hypotheses: bytes, arena: bytes, shown: bytes) -> Foremost:
         """See `Engine.foremost`."""
         scratch = self._scratch()
-        found = native.foremost(self._tables, MOST_FRAMES, hypotheses, arena, scratch)
+        found = native.foremost(self._tables, MOST_FRAMES, hypotheses, arena, shown, scratch)
         self._scratches.append(scratch)
         return Foremost._make(found)
 
@@ -235,3 +244,8 @@ def unpack_hypotheses(packed: bytes) -> list[Hypothesis]:
 def unpack_arena(packed: bytes) -> list[Entry]:
     """Entries out of bytes."""
     return list(map(Entry._make, ENTRY.iter_unpack(packed)))
+
+
+def unpack_words(packed: bytes) -> list[int]:
+    """Numbers of words out of bytes."""
+    return [word for (word,) in WORD.iter_unpack(packed)]

@@ -21,7 +21,8 @@ A **frame** is taken in like this:
    node, it is dropped;
 5. words on which hypotheses with `certainty` of all probability agree are committed; so are words
    of the best one that ended `horizon` frames ago, or `gap` frames if it pauses; hypotheses that
-   disagree are dropped.
+   disagree are dropped;
+6. at every second frame it is decided anew which words are shown; see `Search.foremost`.
 
 Everything is whole numbers of 1/1024 nat, added in a fixed order, so that C and Python agree to the
 bit, and so do all machines. Scores are relative to the best hypothesis; nothing grows with time but
@@ -52,6 +53,7 @@ NO_WORD = -1
 ONE = 1 << 15  # a share of everything
 SOUNDING = 3 * SCALE  # what a sound that lasts is ahead of a blank
 MARGIN = 6 * SCALE  # behind the best hypothesis, within which another may be shown
+JUDGED = 2  # frames: as many are a block of the network
 MEMO_SIZE = 1 << 16  # scores of the language model that are remembered
 
 
@@ -73,6 +75,8 @@ class Parameters(NamedTuple):
         certainty: share of the probability, of 32768, that commits the word it agrees on.
         loop: first node of the branch that spells, one for each phone; the number of nodes where
             there is none.
+        steadiness: how much likelier than a word shown another must be to take its place, in
+            1/1024 nat.
     """
 
     beam: int
@@ -87,6 +91,7 @@ class Parameters(NamedTuple):
     reward: int
     certainty: int
     loop: int
+    steadiness: int
 
 
 class Hypothesis(NamedTuple):
@@ -252,6 +257,8 @@ class Search:
         score: what has been taken from all scores.
         hypotheses: best first.
         arena: complete words that are not committed.
+        shown: words of the last reading that was shown, without those committed since; empty where
+            another word was committed than the one shown, or `steadiness` is 0.
         committed: words committed in this call.
     """
 
@@ -262,12 +269,14 @@ class Search:
         frame: int,
         hypotheses: list[Hypothesis],
         arena: list[Entry],
+        shown: list[int],
     ) -> None:
         """Go on at a state; `memo` is of these tables, and changes no result."""
         self.frame = frame
         self.score = 0
         self.hypotheses = hypotheses
         self.arena = arena
+        self.shown = shown
         self.committed: list[Committed] = []
         self._t = tables
         self._p = tables.parameters
@@ -283,6 +292,8 @@ class Search:
         self._compact()
         self._normalise(max(x))
         self.frame += 1
+        if self._p.steadiness and self.frame % JUDGED == 0:
+            _, self.shown = self._foremost()
 
     def foremost(self) -> Foremost:
         """The reading that most of the probability agrees on, word for word.
@@ -291,10 +302,19 @@ class Search:
         those are kept whose first word has the largest share of the probability, of these those
         with the likeliest second word, and so on: what is sure is not given up for a single
         reading that happens to lead while the others still differ in what follows.
+
+        Behind words that were shown before, the next of these gives way only to a word that is
+        `steadiness` likelier: of two that are nearly as likely, one stays. (To no word at all it
+        gives way at once: where the end of a sentence is must not depend on what was shown.) What
+        is `shown` changes at every second frame, with the frames alone; to ask changes nothing.
         """
+        return self._foremost()[0]
+
+    def _foremost(self) -> tuple[Foremost, list[int]]:
+        """The reading to be shown, with its words."""
         readings = self._readings()
         best = max(reading.score for reading, _ in readings)
-        shares, place, word = self._t.shares, 0, 0
+        shares, steady, place, word = self._t.shares, self.shown, 0, 0
         while word != NO_WORD:
             masses: dict[int, int] = {}
             for reading, words in readings:
@@ -303,13 +323,19 @@ class Search:
                 said = words[place] if place < len(words) else NO_WORD
                 masses[said] = masses.get(said, 0) + mass
             word = max(masses, key=masses.__getitem__)
+            if word != NO_WORD and place < len(steady):
+                mass = masses.get(steady[place], 0)
+                if masses[word] * shares[self._p.steadiness] < mass * ONE:
+                    word = steady[place]
+            if steady[place : place + 1] != [word]:
+                steady = []
             readings = [
                 (reading, words)
                 for reading, words in readings
                 if (words[place] if place < len(words) else NO_WORD) == word
             ]
             place += 1
-        return max((reading for reading, _ in readings), key=lambda reading: reading.score)
+        return max(readings, key=lambda reading: reading[0].score)
 
     def _readings(self) -> list[tuple[Foremost, list[int]]]:
         """What may have been said so far, with its words.
@@ -512,6 +538,7 @@ class Search:
             self.committed.append(
                 Committed(lead.word, lead.start, lead.end, lead.cost, lead.lm, share)
             )
+            self.shown = self.shown[1:] if self.shown[:1] == [lead.word] else []
             self.hypotheses = [
                 h._replace(history=-1) if first[h.history] == h.history else h
                 for h, agrees in zip(self.hypotheses, same, strict=True)

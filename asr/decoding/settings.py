@@ -15,6 +15,7 @@ LATER = {  # settings that the first bundles did not have
     "certainty",
     "phrase_reward",
     "spelling",
+    "steadiness",
 }
 LOWEST = 64.0  # a log-probability further from 0 is taken to be so far, in nats
 
@@ -42,6 +43,8 @@ class BeamSettings:
             those of `calibration`.
         spelling: what a word that is spelled costs beyond its phones and what the language model
             says of unknown words, in nats; None spells none.
+        steadiness: how much likelier than a word that is shown, and may still change, another one
+            must be to take its place, in nats; 0 shows the likeliest at any time.
     """
 
     head: str = "phones"
@@ -59,6 +62,7 @@ class BeamSettings:
     certainty: float = 1.0
     phrase_reward: float = 3.0
     spelling: float | None = None
+    steadiness: float = 0.0
 
     def __post_init__(self) -> None:
         _demand(isinstance(self.head, str), "head is not a name")
@@ -77,6 +81,7 @@ class BeamSettings:
             ("certainty", 0.5, 1.0),
             ("phrase_reward", 0.0, 100.0),
             ("spelling", -100.0, 100.0),
+            ("steadiness", 0.0, 10.0),
         ):
             value = getattr(self, name)
             if name == "spelling" and value is None:

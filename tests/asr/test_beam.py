@@ -346,6 +346,8 @@ def test_other_values_are_no_state(change: dict[str, Any]) -> None:
         {"threshold": -1},
         {"threshold": float("nan")},
         {"lm_weight": "1"},
+        {"steadiness": -1},
+        {"steadiness": 10.5},
         {"priors": (1.0,)},
         {"calibration": (1.0,)},
         {"calibration": (float("inf"),) * 6},

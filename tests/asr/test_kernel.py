@@ -62,6 +62,7 @@ def searches(draw: st.DrawFn) -> tuple[BeamDecoder, BeamDecoder]:
         horizon=gap + draw(st.sampled_from([1, 6, 40])),
         certainty=draw(st.sampled_from([0.6, 0.99, 1.0])),
         spelling=draw(st.sampled_from([None, None, -4.0, 0.0, 3.0])),
+        steadiness=draw(st.sampled_from([0.0, 0.5, 2.0, 10.0])),
     )
     return spoken.decoder(chosen, PythonEngine), spoken.decoder(chosen, CompiledEngine)
 
@@ -105,7 +106,7 @@ def test_the_kernel_gives_what_the_reference_gives_to_the_bit(
     cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=6)))
     state, said = decode(plain, rows, [])
     assert decode(compiled, rows, cuts) == (state, said)
-    packed = state.hypotheses, state.arena
+    packed = state.hypotheses, state.arena, state.shown
     assert compiled.engine.foremost(*packed) == plain.engine.foremost(*packed)
     assert compiled.tentative(state) == plain.tentative(state)
     assert compiled.finish(state) == plain.finish(state)
@@ -124,7 +125,7 @@ def test_what_most_of_the_probability_agrees_on_is_shown(make_engine: type[Engin
             Hypothesis(ROOT, lm, -total, FLOOR, entry, 0, 4, 0)
             for lm, (entry, total) in enumerate([(0, 0), (2, behind), (3, behind)])
         ]
-        packed = pack(HYPOTHESIS, hypotheses), pack(ENTRY, arena)
+        packed = pack(HYPOTHESIS, hypotheses), pack(ENTRY, arena), b""
         found = hypotheses[decoder.engine.foremost(*packed).hypothesis]
         assert [entry.word for entry in history(arena, found.history)] == shown
 
@@ -200,18 +201,19 @@ def test_the_kernel_refuses_what_does_not_fit_together() -> None:
     rows = np.zeros((3, decoder.units), np.int32)
     for wrong in (rows.ravel()[1:], np.zeros((65, rows.shape[1]), np.int32)):
         with pytest.raises(ValueError, match="shape"):
-            engine.advance([Waiting(0, wrong, state.hypotheses, state.arena)])
+            engine.advance([Waiting(0, wrong, state.hypotheses, state.arena, b"")])
     for hypotheses in (b"", state.hypotheses * 5):
         with pytest.raises(ValueError, match="size"):
-            engine.advance([Waiting(0, rows, hypotheses, state.arena)])
+            engine.advance([Waiting(0, rows, hypotheses, state.arena, b"")])
         with pytest.raises(ValueError, match="size"):
-            engine.foremost(hypotheses, state.arena)
-    with pytest.raises(ValueError, match="size"):
-        engine.advance([Waiting(0, rows, state.hypotheses, bytes(24 * 1000))])
-    with pytest.raises(ValueError, match="size"):
-        engine.foremost(state.hypotheses, bytes(24 * 1000))
+            engine.foremost(hypotheses, state.arena, b"")
+    for arena, shown in ((bytes(24 * 1000), b""), (b"", bytes(4 * 1000))):
+        with pytest.raises(ValueError, match="size"):
+            engine.advance([Waiting(0, rows, state.hypotheses, arena, shown)])
+        with pytest.raises(ValueError, match="size"):
+            engine.foremost(state.hypotheses, arena, shown)
     # One that fits does not help one that does not.
-    good = Waiting(0, rows, state.hypotheses, state.arena)
+    good = Waiting(0, rows, state.hypotheses, state.arena, b"")
     with pytest.raises(ValueError, match="shape"):
         engine.advance([good, good._replace(frames=np.zeros((65, rows.shape[1]), np.int32))])
     assert engine.advance([]) == []

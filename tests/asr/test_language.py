@@ -60,7 +60,8 @@ def test_a_later_setting_stands_in_a_bundle_only_where_it_is_set(tmp_path: Path)
     text = (tmp_path / "model.toml").read_text()
     assert "certainty" not in text
     assert "phrase_reward" not in text
-    changed = replace(SETTINGS, certainty=0.75, phrase_reward=2.5)
+    assert "steadiness" not in text
+    changed = replace(SETTINGS, certainty=0.75, phrase_reward=2.5, steadiness=0.5)
     write(tmp_path, changed)
     assert bundle.read(tmp_path).description.decoding == changed
 
