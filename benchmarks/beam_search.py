@@ -8,11 +8,20 @@ The network is run once over the recordings; then every combination of the swept
 does live. `--phrases 50` also expects 50 phrases: random ones, which nobody says and which should
 change nothing, then rare ones that are said, which should be found. `--calibrate` fits the weights
 of words' confidence on one half of the recordings and tells the expected calibration error on the
-other: of committed words; and, where DATA has word times, of the tentative words of all partials,
-which are right if they are said within 0.2 s of where they are shown.
-
-Times are processor time of the search on one core, without the network. The last figures are those
-of the bundle's own settings.
+            tell(told, language, replace(settings, **changes), frames, texts, args.phrases)
+        own, expected = tell(
+            "the bundle's own settings", language, settings, frames, texts, args.phrases
+        )
+    calibrated = []
+    if args.calibrate:
+        decoder = Collector(language, settings, frames[0].shape[1])
+        calibrated.append(committed_words(decoder, frames, texts))
+        if all(utterance.words for utterance in utterances):
+            calibrated.append(tentative_words(decoder, frames, utterances))
+        else:
+            print("without the words' times, partials are not calibrated (asr align makes them)")
+    for found_weights in calibrated:
+        print(found_weights.line)
 """
 
 from __future__ import annotations
@@ -35,6 +44,7 @@ from asr.measure import SAMPLE_RATE
 from asr.onnx_backend import OnnxModel
 from benchmarks import inputs
 from benchmarks.figure import Figure, report
+from benchmarks.spelled_words import spelled_words
 from training.decoding import log_probabilities
 
 if TYPE_CHECKING:
@@ -98,18 +108,11 @@ def main(arguments: Sequence[str]) -> int:
             changes: dict[str, Any] = dict(chosen)
             if not changes:
                 break
-            chosen_settings = replace(settings, **changes)
-            one = measure(language, chosen_settings, frames, texts)
             told = ", ".join(f"{key} {value:g}" for key, value in changes.items())
-            print(f"{told}: {line(one)}", flush=True)
-            if args.phrases:
-                beside = expecting(language, chosen_settings, frames, texts, args.phrases)
-                print(f"{told}: {beside.line()}")
-        own = measure(language, settings, frames, texts)
-    print(f"the bundle's own settings: {line(own)}")
-    expected = expecting(language, settings, frames, texts, args.phrases) if args.phrases else None
-    if expected:
-        print(expected.line())
+            tell(told, language, replace(settings, **changes), frames, texts, args.phrases)
+        own, expected = tell(
+            "the bundle's own settings", language, settings, frames, texts, args.phrases
+        )
     calibrated = []
     if args.calibrate:
         decoder = Collector(language, settings, frames[0].shape[1])
@@ -153,6 +156,25 @@ def main(arguments: Sequence[str]) -> int:
         figures += expected.figures(details)
     figures += [found_weights.figure(details) for found_weights in calibrated]
     return report("beam_search", figures, arguments, args.results if args.record else None)
+
+
+def tell(
+    told: str,
+    language: Language,
+    settings: BeamSettings,
+    frames: Sequence[NDArray[np.float32]],
+    texts: Sequence[str],
+    phrases: int,
+) -> tuple[Outcome, Expectation | None]:
+    """Measure settings and print what they give, a line each."""
+    outcome = measure(language, settings, frames, texts)
+    print(f"{told}: {line(outcome)}", flush=True)
+    if settings.spelling is not None:
+        print(f"{told}: {spelled_words(language, settings, frames, texts).line()}")
+    expected = expecting(language, settings, frames, texts, phrases) if phrases else None
+    if expected:
+        print(f"{told}: {expected.line()}")
+    return outcome, expected
 
 
 def parsed(sweep: str, settings: BeamSettings) -> list[tuple[str, float]]:
