@@ -6,22 +6,12 @@
 The network is run once over the recordings; then every combination of the swept settings (those of
 `[decoding]` in the bundle's model.toml otherwise) decodes its output in blocks of two frames, as it
 does live. `--phrases 50` also expects 50 phrases: random ones, which nobody says and which should
-change nothing, then rare ones that are said, which should be found. `--calibrate` fits the weights
-of words' confidence on one half of the recordings and tells the expected calibration error on the
-            tell(told, language, replace(settings, **changes), frames, texts, args.phrases)
-        own, expected = tell(
-            "the bundle's own settings", language, settings, frames, texts, args.phrases
-        )
-    calibrated = []
-    if args.calibrate:
-        decoder = Collector(language, settings, frames[0].shape[1])
-        calibrated.append(committed_words(decoder, frames, texts))
-        if all(utterance.words for utterance in utterances):
-            calibrated.append(tentative_words(decoder, frames, utterances))
-        else:
-            print("without the words' times, partials are not calibrated (asr align makes them)")
-    for found_weights in calibrated:
-        print(found_weights.line)
+change nothing, then rare ones that are said, which should be found. `--calibrate` measures and fits
+the words' confidence (benchmarks/calibration.py). Where words are spelled (`--sweep spelling=1,2`)
+it also tells what became of those that the lexicon lacks (benchmarks/spelled_words.py).
+
+Times are processor time of the search on one core, without the network. The last figures are those
+of the bundle's own settings.
 """
 
 from __future__ import annotations
@@ -36,13 +26,12 @@ import numpy as np
 
 from asr import bundle, metrics
 from asr.decoding.beam import BeamDecoder
-from asr.decoding.confidence import evidence
 from asr.decoding.language import Language, read_language
 from asr.errors import ConfigError
 from asr.features import Normalisation
-from asr.measure import SAMPLE_RATE
 from asr.onnx_backend import OnnxModel
 from benchmarks import inputs
+from benchmarks.calibration import calibrations
 from benchmarks.figure import Figure, report
 from benchmarks.spelled_words import spelled_words
 from training.decoding import log_probabilities
@@ -54,15 +43,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from asr.decoding import DecodedWord
-    from asr.decoding.reference import Committed, Entry
     from asr.decoding.settings import BeamSettings
     from asr.manifest import Utterance
 
-    Weights = NDArray[np.float64]
 
 FRAMES_PER_SECOND = 25
 BLOCK = 2  # frames
-NEAR = 0.2  # seconds between where a word is shown and where it is said, at most
 FREQUENT_WORDS, COMMON_WORDS = 20_000, 5_000  # ranks in the language model
 
 
@@ -113,16 +99,9 @@ def main(arguments: Sequence[str]) -> int:
         own, expected = tell(
             "the bundle's own settings", language, settings, frames, texts, args.phrases
         )
-    calibrated = []
-    if args.calibrate:
-        decoder = Collector(language, settings, frames[0].shape[1])
-        calibrated.append(committed_words(decoder, frames, texts))
-        if all(utterance.words for utterance in utterances):
-            calibrated.append(tentative_words(decoder, frames, utterances))
-        else:
-            print("without the words' times, partials are not calibrated (asr align makes them)")
-    for found_weights in calibrated:
-        print(found_weights.line)
+    calibrated = calibrations(language, settings, frames, utterances) if args.calibrate else []
+    for calibration in calibrated:
+        print(calibration.line)
     details: dict[str, object] = {
         "data": inputs.data_name(args),
         "model_id": found.id[:12],
@@ -154,7 +133,7 @@ def main(arguments: Sequence[str]) -> int:
     ]
     if expected:
         figures += expected.figures(details)
-    figures += [found_weights.figure(details) for found_weights in calibrated]
+    figures += [calibration.figure(details) for calibration in calibrated]
     return report("beam_search", figures, arguments, args.results if args.record else None)
 
 
@@ -364,131 +343,6 @@ def rare_phrases(
     }
     known = sorted(phrase for phrase in map(" ".join, pairs) if decoder.knows(phrase))
     return sorted(random.choice(known, min(number, len(known)), replace=False).tolist())
-
-
-class Collector(BeamDecoder):
-    """A search that keeps the evidence of each word it makes."""
-
-    kept: list[tuple[float, ...]]
-
-    def confidence(self, said: Entry | Committed, share: int, *, tentative: bool = False) -> float:
-        """As the search's."""
-        self.kept.append(evidence(said, share))
-        return super().confidence(said, share, tentative=tentative)
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """What words' confidence is worth.
-
-    Attributes:
-        name: of the figure.
-        words: which, for its title.
-        error: expected calibration error of the bundle's own weights.
-        line: that and other weights, for people.
-    """
-
-    name: str
-    words: str
-    error: float
-    line: str
-
-    def figure(self, details: dict[str, object]) -> Figure:
-        """The error as a figure."""
-        return Figure(
-            f"beam_search.{self.name}",
-            f"Expected calibration error of {self.words}' confidence",
-            self.error,
-            "",
-            1,
-            (self.error, self.error),
-            at_most=0.05,
-            details=details,
-        )
-
-
-def committed_words(
-    decoder: Collector, frames: Sequence[NDArray[np.float32]], texts: Sequence[str]
-) -> Calibration:
-    """The confidence of words that are said for good, against the alignment of the error rate."""
-    decoder.kept = []
-    right: list[bool] = []
-    now: list[float] = []
-    for rows, text in zip(frames, texts, strict=True):
-        state, words = decoder.advance(decoder.start(), rows)
-        words += decoder.finish(state)
-        agreed = {said for _, said in metrics.hits(text, " ".join(word.text for word in words))}
-        right += [number in agreed for number in range(len(words))]
-        now += [word.confidence for word in words]
-    return calibration("calibration", "words", decoder.kept, right, now)
-
-
-def tentative_words(
-    decoder: Collector, frames: Sequence[NDArray[np.float32]], utterances: Sequence[Utterance]
-) -> Calibration:
-    """The confidence of words that may still change, in every partial, against words' times."""
-    known: list[tuple[float, ...]] = []
-    right: list[bool] = []
-    now: list[float] = []
-    for rows, utterance in zip(frames, utterances, strict=True):
-        said = [
-            (token, start / SAMPLE_RATE - NEAR, end / SAMPLE_RATE + NEAR)
-            for word, start, end in utterance.words
-            for token in metrics.normalise(word).split()
-        ]
-        state = decoder.start()
-        for first in range(0, len(rows), BLOCK):
-            state, _ = decoder.advance(state, rows[first : first + BLOCK])
-            decoder.kept = []
-            for word in decoder.tentative(state):
-                start, end = (frame / FRAMES_PER_SECOND for frame in (word.start, word.end))
-                right.append(
-                    any(word.text == token and start < e and s < end for token, s, e in said)
-                )
-                now.append(word.confidence)
-            known += decoder.kept
-    return calibration("calibration_tentative", "tentative words", known, right, now)
-
-
-def calibration(
-    name: str,
-    words: str,
-    evidences: Sequence[tuple[float, ...]],
-    right: Sequence[bool],
-    now: Sequence[float],
-) -> Calibration:
-    """What the bundle's weights of the evidence are worth, and what better ones would be."""
-    known, truth = np.array(evidences), np.array(right, float)
-    half = len(truth) // 2
-    weights = logistic_regression(known[:half], truth[:half])
-    told = 1 / (1 + np.exp(-known[half:] @ weights))
-    final = ",".join(f"{weight:.4g}" for weight in logistic_regression(known, truth))
-    error = calibration_error(np.array(now), truth)
-    return Calibration(
-        name,
-        words,
-        error,
-        f"{words}: calibration error {error:.3f} as it is, "
-        f"{calibration_error(told, truth[half:]):.3f} fitted on the other half "
-        f"({len(truth)}, {truth.mean():.1%} right)\n--decoding {name}={final}",
-    )
-
-
-def logistic_regression(known: NDArray[np.float64], truth: NDArray[np.float64]) -> Weights:
-    """Weights [E] that make the truth [n] likeliest given the evidence [n, E]; Newton's method."""
-    weights = np.zeros(known.shape[1])
-    for _ in range(30):
-        told = 1 / (1 + np.exp(-known @ weights))
-        curvature = (known * (told * (1 - told))[:, None]).T @ known + 0.01 * np.eye(len(weights))
-        weights -= np.linalg.solve(curvature, known.T @ (told - truth) + 0.01 * weights)
-    return weights
-
-
-def calibration_error(told: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
-    """Expected calibration error over ten bins (Guo et al. 2017)."""
-    bins = np.minimum((told * 10).astype(int), 9)
-    gaps = [abs(np.sum(told[bins == n] - truth[bins == n])) for n in range(10)]
-    return float(sum(gaps) / len(truth))
 
 
 def line(outcome: Outcome) -> str:

@@ -66,10 +66,10 @@ class _Marker(BeamDecoder):
 
     marks: list[bool]
 
-    def confidence(self, said: Entry | Committed, share: int) -> float:
+    def confidence(self, said: Entry | Committed, share: int, *, tentative: bool = False) -> float:
         """As the search's."""
         self.marks.append(said.word == UNKNOWN)
-        return super().confidence(said, share)
+        return super().confidence(said, share, tentative=tentative)
 
 
 def spelled_words(

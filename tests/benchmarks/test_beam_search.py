@@ -12,7 +12,7 @@ import soundfile
 
 import asr
 from asr import ConfigError, metrics
-from benchmarks import beam_search
+from benchmarks import beam_search, calibration
 from tests.asr.test_language import write
 from tests.tiny import sound, write_bundle
 
@@ -78,9 +78,9 @@ def test_the_calibration_finds_what_made_the_truth() -> None:
     known = np.column_stack([np.ones(20_000), random.standard_normal((20_000, 2))])
     chance = 1 / (1 + np.exp(-known @ [0.5, 2.0, -1.0]))
     truth = (random.random(20_000) < chance).astype(float)
-    assert beam_search.logistic_regression(known, truth) == pytest.approx([0.5, 2, -1], abs=0.1)
-    assert beam_search.calibration_error(chance, truth) < 0.01
-    assert beam_search.calibration_error(np.ones(20_000), truth) == pytest.approx(1 - truth.mean())
+    assert calibration.logistic_regression(known, truth) == pytest.approx([0.5, 2, -1], abs=0.1)
+    assert calibration.calibration_error(chance, truth) < 0.01
+    assert calibration.calibration_error(np.ones(20_000), truth) == pytest.approx(1 - truth.mean())
 
 
 @pytest.mark.parametrize("sweep", ["beams=2", "beam=wide", "head=x", "beam"])
