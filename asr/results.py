@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from asr.errors import Error
-from asr.writers import EXTENSIONS
+from asr.writers import EXTENSIONS, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -200,7 +200,7 @@ class Writer:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with unfinished.open("wb") as file:
-                file.write(content.encode())
+                file.write(content.encode("utf-8", "surrogateescape"))  # names may be no UTF-8
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.replace(path)
@@ -217,7 +217,7 @@ def _whole(data: bytes) -> int:
 
 
 def _line(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
+    return to_json(value).encode() + b"\n"
 
 
 def _short(value: object) -> str:

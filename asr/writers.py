@@ -8,6 +8,7 @@ millisecond, halves up, so that the end of one thing and the start of the next s
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 LINE_CHARACTERS = 42  # of a subtitle, as broadcasters have it
 CUE_LINES = 2
 CUE_SECONDS = 7
+
+_HALF = re.compile("[\ud800-\udfff]")  # of a surrogate pair
 
 
 def text(transcript: Transcript, name: str = "") -> str:  # noqa: ARG001 - all writers look the same
@@ -62,7 +65,16 @@ def values(transcript: Transcript, name: str) -> dict[str, Any]:
 
 def json_line(transcript: Transcript, name: str) -> str:
     """One JSON object on one line, as `values` describes it; not ASCII only."""
-    return json.dumps(values(transcript, name), ensure_ascii=False) + "\n"
+    return to_json(values(transcript, name)) + "\n"
+
+
+def to_json(value: object) -> str:
+    """JSON on one line, not ASCII only, that can always be written as UTF-8.
+
+    A file's name may hold bytes that are no UTF-8; Python keeps each as half a surrogate pair,
+    which becomes an escape here, so that whoever reads the JSON gets the same name.
+    """
+    return _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 def srt(transcript: Transcript, name: str = "") -> str:  # noqa: ARG001 - all writers look the same

@@ -10,7 +10,9 @@ job failed (one line says why), 2 wrong usage, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import codecs
 import importlib
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Protocol, cast
@@ -97,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code. Help and wrong usage leave by `SystemExit`, as argparse does.
     """
+    _write_any_name()
     try:
         code = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
@@ -112,6 +115,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _discard_output()
         return FAILED
     return code
+
+
+def _write_any_name() -> None:
+    """Let standard output take every name that a file can have, as standard error does."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+        # bytes that are no UTF-8 as they are; elsewhere letters that are not there as escapes
+        sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
 
 
 def _discard_output() -> None:

@@ -1,6 +1,7 @@
 """The writers: nothing said is lost, times are right, and each format is well formed."""
 
 import json
+import os
 import re
 
 import pytest
@@ -154,3 +155,12 @@ def test_a_silent_recording_is_written_in_every_format(name):
         ["file\tstart_s\tend_s\tconfidence\tword"],
         [writers.json_line(Transcript((), 16000, 0), "silence.wav").strip()],
     )
+
+
+def test_a_name_that_is_no_utf8_can_be_written_and_read_back():
+    """Old archives hold such names; Python reads the byte 0xff as half a surrogate pair."""
+    name = os.fsdecode(b"caf\xe9\xff.wav")
+    line = writers.json_line(example(), name)
+    assert json.loads(line.encode("utf-8"))["file"] == name
+    for form in writers.FORMATS:
+        writers.FORMATS[form](example(), name).encode("utf-8", "surrogateescape")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,22 @@ def test_a_second_call_does_what_is_missing(talks, model, tmp_path, capsys):
     assert after["b/a.json"] != before["b/a.json"]
     assert transcribe(*arguments) == 0
     assert "0 written (0 s" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+@pytest.mark.parametrize("form", ["json", "tsv"])
+def test_a_name_that_is_no_utf8_is_done_like_any_other(form, model, tmp_path, capsys):
+    """It must not end a job of a million recordings; and it is known again."""
+    (tmp_path / "talks").mkdir()
+    soundfile.write(tmp_path / "first.wav", sound(1.0, 1), 16000)
+    name = os.fsdecode(b"caf\xe9")
+    (tmp_path / "first.wav").rename(tmp_path / "talks" / f"{name}.wav")
+    arguments = (tmp_path / "talks", "--format", form, "--output", tmp_path / "out")
+    assert transcribe(*arguments, "--model", model) == 0
+    assert (tmp_path / "out" / f"{name}.{form}").is_file()
+    capsys.readouterr()
+    assert transcribe(*arguments, "--model", model) == 0
+    assert "1 already there" in capsys.readouterr().err
 
 
 def test_silence_is_done_too(model, tmp_path, capsys):

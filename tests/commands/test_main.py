@@ -12,9 +12,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+import soundfile
 
 from asr import audio, commands
 from asr.errors import AudioError
+from tests.tiny import sound
 
 if TYPE_CHECKING:
     import argparse
@@ -74,6 +76,26 @@ def test_an_unknown_option_is_told_with_the_usage_of_its_command(capsys):
     err = capsys.readouterr().err
     assert err.startswith("usage: asr info [-h]")
     assert err.endswith("asr info: error: unknown arguments: --jason\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+@pytest.mark.parametrize(
+    ("encoding", "told"), [("utf-8:strict", b"\xff\xc3\xbc"), ("ascii:strict", b"\\udcff\\xfc")]
+)
+def test_every_name_can_be_told(encoding, told, model, tmp_path):
+    """Bytes that are no UTF-8, and letters that the terminal does not know, end nothing."""
+    soundfile.write(tmp_path / "talk.wav", sound(2.0, 0), 16000)
+    name = str(tmp_path / os.fsdecode(b"\xff\xc3\xbc.wav"))
+    (tmp_path / "talk.wav").rename(name)
+    done = subprocess.run(
+        [*ASR, "transcribe", "--format", "tsv", name, "--model", model],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert told + b".wav\t" in done.stdout
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
