@@ -20,6 +20,7 @@ Sizes: n samples per channel.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -115,6 +116,18 @@ def blocks(source: Source, seconds: float = 1.0) -> Iterator[Audio]:
             raise _cut(name, f"its header promises {promised} samples, {found} could be decoded")
 
 
+def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
+    """A file to read from, as `open` gives it.
+
+    Raises:
+        OSError: it cannot be opened, also because no file can have such a name.
+    """
+    try:
+        return Path(path).open("rb")
+    except ValueError:  # a NUL, or half a surrogate pair
+        raise OSError(errno.EINVAL, "no file can have such a name") from None
+
+
 def from_s16le(data: bytes) -> Samples:
     """Signed 16-bit little-endian samples as float32 in [-1, 1): value / 32768, exact.
 
@@ -207,7 +220,7 @@ def _opened(source: Source, name: str) -> Iterator[tuple[IO[bytes], bytes, bytes
     try:
         with contextlib.ExitStack() as stack:
             if isinstance(source, str | os.PathLike):
-                file: IO[bytes] = stack.enter_context(Path(source).open("rb"))
+                file: IO[bytes] = stack.enter_context(open_file(source))
             else:
                 file = source
             if not file.seekable() or file.tell():

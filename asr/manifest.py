@@ -135,7 +135,7 @@ def _rows(path: Path, needed: tuple[str, ...]) -> list[tuple[int, dict[str, Any]
 def _row(line: str, where: str, needed: tuple[str, ...]) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: no JSON object: {error}") from error
     if not isinstance(row, dict):
         raise DataError(f"{where}: no JSON object, but {line[:40]}")

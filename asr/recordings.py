@@ -68,7 +68,7 @@ def find(given: Sequence[str]) -> Iterator[Recording]:
             raise DataError("an empty name names no recording (a variable that is not set?)")
         if word == STDIN:
             yield Recording.of(STDIN, "stdin")
-        elif Path(word).is_dir():
+        elif os.path.isdir(word):  # noqa: PTH112 - Path.is_dir() raises, such as for long names
             yield from _in_folder(Path(word))
         elif word.endswith(MANIFEST_SUFFIX):
             yield from _in_manifest(Path(word))
@@ -126,8 +126,10 @@ def _raw(path: str) -> Iterator[Samples]:
     if path == STDIN:
         yield from _pcm(sys.stdin.buffer, "standard input")
         return
+    from asr.audio import open_file
+
     try:
-        with Path(path).open("rb") as stream:
+        with open_file(path) as stream:
             yield from _pcm(stream, path)
     except OSError as error:
         raise AudioError(f"{path}: cannot be read ({error.strerror}); check the path") from None

@@ -141,6 +141,13 @@ def test_a_manifest_of_bytes_is_refused(tmp_path: Path) -> None:
         read_utterances(path)
 
 
+def test_a_line_nested_without_end_is_named(tmp_path: Path) -> None:
+    """Python's parser gives up on it with another error than on bad JSON."""
+    path = write(tmp_path / "m.jsonl", "[" * 100_000)
+    with pytest.raises(DataError, match=r"m\.jsonl:1: no JSON object"):
+        read_utterances(path)
+
+
 @pytest.mark.parametrize(
     "root", ["", "LibriSpeech", "LibriSpeech/dev-clean", "LibriSpeech/dev-clean/84"]
 )

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.errors import DataError
-from asr.recordings import Recording, find, listed
+from asr.errors import AudioError, DataError
+from asr.recordings import Recording, find, listed, opened
 
 PART = st.text(st.sampled_from("a.ü \u2028"), min_size=1, max_size=4).filter(str.strip)
 PATH = st.tuples(st.sampled_from(["", "/", "../", "./"]), st.lists(PART, min_size=1, max_size=4))
@@ -58,6 +58,15 @@ def test_files_standard_input_and_manifests_go_together(tmp_path: Path) -> None:
         ("/far/2.wav", "far/2"),
     ]
     assert [r.stamp for r in found] == [None] * 4
+
+
+@pytest.mark.parametrize("name", ["a\0.wav", "\ud800.wav", f"{'a' * 300}.wav"])
+@pytest.mark.parametrize("raw", [None, 16000])
+def test_a_name_that_no_file_can_have_is_one_that_cannot_be_read(name: str, raw: int | None):
+    """It is found like any other, so that the others are transcribed, and told when read."""
+    (found,) = find([name])
+    with pytest.raises(AudioError, match="cannot be read"):
+        next(opened(found.path, raw)[1])
 
 
 def test_a_list_names_a_path_on_each_line(tmp_path: Path) -> None:
