@@ -65,6 +65,10 @@ class Results:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             file = path.open("ab")
+        except FileExistsError:
+            raise Error(
+                f"{self.folder}: is a file, transcripts cannot be written into it; name a folder"
+            ) from None
         except OSError as error:
             raise _unwritable(path, error) from None
         with file:

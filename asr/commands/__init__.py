@@ -99,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code. Help and wrong usage leave by `SystemExit`, as argparse does.
     """
+    _open_missing_streams()
     _write_any_name()
     try:
         code = _run(sys.argv[1:] if arguments is None else arguments)
@@ -115,6 +116,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _discard_output()
         return FAILED
     return code
+
+
+def _open_missing_streams() -> None:
+    """Replace the streams that were closed before we began (`>&-`), for which Python has None.
+
+    Input is at its end, what is told goes nowhere, and data that is written is an error, as to a
+    full disk: nobody gets it.
+    """
+    for name, mode, flags in (
+        ("stdin", "r", os.O_RDONLY),
+        ("stdout", "w", os.O_RDONLY),
+        ("stderr", "w", os.O_WRONLY),
+    ):
+        if getattr(sys, name) is None:
+            # in this order each gets the number that it should have
+            setattr(sys, name, open(os.open(os.devnull, flags), mode, encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 def _write_any_name() -> None:

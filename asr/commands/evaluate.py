@@ -149,7 +149,8 @@ def _progress(total: int) -> Callable[[int, ErrorCounts], None]:
     terminal = sys.stderr.isatty()
 
     def show(done: int, counts: ErrorCounts) -> None:
-        line = f"{done} of {total} recordings, WER {100 * counts.wer:.1f} %"
+        rate = f", WER {100 * counts.wer:.1f} %" if counts.words.length else ""
+        line = f"{done} of {total} recordings{rate}"
         if terminal:
             end = "\n" if done == total else ""
             print(f"\r\x1b[K{line}", end=end, file=sys.stderr, flush=True)

@@ -209,8 +209,8 @@ def _check(args: argparse.Namespace, found: list[Recording]) -> None:
             raise UsageError("--jobs, --cluster and --overwrite need --output DIR")
         if len(found) > 1 and args.format in {"srt", "vtt"}:
             raise UsageError(f"{args.format} of several files needs --output DIR")
-    elif args.partials:
-        raise UsageError("--partials shows words on the screen; drop it, or --output")
+    else:
+        _check_folder(args, found)
     if several and args.url is not None:
         raise UsageError("--url leaves the work to a server; drop it, or --jobs and --cluster")
     if several and STDIN in args.files:
@@ -219,13 +219,15 @@ def _check(args: argparse.Namespace, found: list[Recording]) -> None:
         raise UsageError("--cluster takes a bundle, and as many workers as it has; drop --jobs")
     if args.cluster is None and any((args.tls_ca, args.tls_cert, args.tls_key)):
         raise UsageError("--tls-ca, --tls-cert and --tls-key belong to --cluster")
-    if args.output != STDIN:
-        _check_targets(found)
 
 
-def _check_targets(found: list[Recording]) -> None:
+def _check_folder(args: argparse.Namespace, found: list[Recording]) -> None:
     from asr.commands import UsageError
 
+    if not args.output:
+        raise UsageError("--output names no folder (a variable that is not set?)")
+    if args.partials:
+        raise UsageError("--partials shows words on the screen; drop it, or --output")
     names: dict[str, str] = {}
     for recording in found:
         if recording.target in names:

@@ -140,5 +140,5 @@ def test_two_jobs_do_not_work_on_one_folder(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     """A file lies in its place."""
     (tmp_path / "out").touch()
-    with pytest.raises(Error, match="cannot be written"), results(tmp_path / "out").alone():
+    with pytest.raises(Error, match="out: is a file"), results(tmp_path / "out").alone():
         pass

@@ -112,6 +112,28 @@ def test_output_that_cannot_be_written_is_one_line():
     assert (done.returncode, done.stderr) == (1, b"asr: output: No space left on device\n")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell that closes streams")
+@pytest.mark.parametrize(
+    ("closed", "code", "told"),
+    [
+        ("<&-", 1, b"asr: audio stream: the file is empty (0 bytes); record or copy it again\n"),
+        (">&-", 1, b"asr: output: Bad file descriptor\n"),
+        ("2>&-", 0, b""),
+    ],
+)
+def test_a_stream_that_is_closed_is_no_bug_of_ours(closed, code, told, model, speech):
+    """As services and scheduled jobs may have it: no trace, and lost words are a failure."""
+    command = f'"$0" -m asr transcribe "$1" --model "$2" {closed}'
+    file = "-" if closed == "<&-" else speech
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable, file, model],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (code, told)
+
+
 def test_the_version_is_data(capsys):
     """On standard output, for scripts."""
     assert commands.main(["--version"]) == 0
