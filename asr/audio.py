@@ -221,8 +221,13 @@ def _opened(source: Source, name: str) -> Iterator[tuple[IO[bytes], bytes, bytes
         with contextlib.ExitStack() as stack:
             if isinstance(source, str | os.PathLike):
                 file: IO[bytes] = stack.enter_context(open_file(source))
-            else:
+            elif hasattr(source, "seekable"):
                 file = source
+            else:  # what the types rule out, and what is easily given: a list of samples
+                raise AudioError(
+                    f"a {type(source).__name__} is no recording; give the path of a file, an open "
+                    "binary file, or samples as a NumPy array, float32 [n]"
+                )
             if not file.seekable() or file.tell():
                 file = io.BytesIO(file.read())
             head = file.read(_HEAD)

@@ -200,6 +200,13 @@ def test_missing_empty_and_directory_are_told_apart(tmp_path):
             audio.read(tmp_path / name)
 
 
+@pytest.mark.parametrize("source", [[0.0, 0.1], b"RIFF", None], ids=str)
+def test_what_is_neither_path_nor_file_is_refused(source):
+    """A list of samples is easily given to `Recognizer.transcribe`."""
+    with pytest.raises(AudioError, match=f"a {type(source).__name__} is no recording; give"):
+        audio.read(source)
+
+
 def test_a_file_without_permission_is_refused(tmp_path, monkeypatch):
     """Patched, since the superuser may read everything."""
 
