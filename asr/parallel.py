@@ -97,7 +97,8 @@ def as_done(
         try:
             while True:
                 for thing in islice(rest, AHEAD * jobs - len(pending)):
-                    pending[pool.submit(_work_here, work, thing)] = thing
+                    with _uninterrupted():  # a process may be started here
+                        pending[pool.submit(_work_here, work, thing)] = thing
                 if not pending:
                     return
                 for future in wait(pending, return_when=FIRST_COMPLETED).done:
@@ -122,6 +123,23 @@ def _work_on_numbered(work: Callable[[Any, Any], Any], tool: Any, numbered: tupl
 
 def _work_here(work: Callable[[Any, Any], Any], thing: Any) -> Any:
     return work(_own[0], thing)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C off meanwhile, and keep it from processes that are started meanwhile for good.
+
+    A process inherits what its parent blocks, so it is safe from its first moment on; `_prepare`
+    comes a second later. Windows knows no blocking.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,18 @@ def test_results_come_in_the_order_of_the_things(monkeypatch: pytest.MonkeyPatch
     assert alone == [(3 * n, "7") for n in range(5)]
     assert together == [(3 * n, "1") for n in range(5)]
     assert os.environ[THREADS] == "7"
+
+
+def blocked(_tool: int, _thing: int) -> bool:
+    """Whether Ctrl-C is kept from this process."""
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows blocks no signals")
+def test_ctrl_c_never_reaches_a_worker() -> None:
+    """Not even while it starts, when it would leave its trace; the parent gets it and ends them."""
+    assert list(each(partial(tool, 3), blocked, range(3), 2)) == [True] * 3
+    assert not blocked(0, 0)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
