@@ -137,7 +137,7 @@ async def _events(
     """The events of a session, over as many connections as it takes."""
     changed = _Changed()
     feeder = asyncio.create_task(_feed(chunks, conversation, changed))
-    patience = _Patience(url, conversation, notice)
+    patience = _Patience(conversation, notice)
     try:
         while conversation.done is None:
             try:
@@ -253,8 +253,7 @@ class _Patience:
     `RETRY_SECONDS`.
     """
 
-    def __init__(self, url: str, conversation: Conversation, notice: Callable[[str], None]) -> None:
-        self._url = url
+    def __init__(self, conversation: Conversation, notice: Callable[[str], None]) -> None:
         self._conversation = conversation
         self._notice = notice
         self._refusals = 0

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from asr.transcript import Word
 
 CHUNK = 1280
-BYTES = 4  # of a sample on the wire
 CUTS = 3  # of a recording
 SEED = 20
 

@@ -20,14 +20,8 @@ if TYPE_CHECKING:
 
     Say = Callable[[str], None]
 
-SUFFIXES = (".arpa", ".arpa.gz")
 LN10 = math.log(10)
 LINES = 1 << 18  # n-grams written at a time
-
-
-def is_arpa(path: Path) -> bool:
-    """Whether a file's name says that it is ARPA text."""
-    return path.name.endswith(SUFFIXES)
 
 
 def write_arpa(model: Model, path: Path, say: Say | None = None) -> None:
