@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import os
@@ -10,7 +9,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asr.commands.arguments import count
+
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Sequence
 
     from training.aligner import Alignment
@@ -59,12 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--jobs",
-        type=_count,
+        type=count,
         default=1,
         help="recordings at a time, each in its own process with one thread; times do not depend "
         "on it (default: 1)",
     )
-    parser.add_argument("--limit", metavar="N", type=_count, help="only the first N rows")
+    parser.add_argument("--limit", metavar="N", type=count, help="only the first N rows")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -138,9 +140,3 @@ def show_rows(total: int) -> Callable[[int], None]:
             print(line, file=sys.stderr, flush=True)
 
     return show
-
-
-def _count(text: str) -> int:
-    if text.isdecimal() and int(text) >= 1:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text} is not a whole number of 1 or more")

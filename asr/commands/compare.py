@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asr.commands.arguments import count
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -69,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--follow",
         metavar="FRAMES",
-        type=_count,
+        type=count,
         default=FOLLOWED,
         help=f"with --gradients: lags, in frames of 40 ms (default: {FOLLOWED})",
     )
@@ -82,14 +84,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds",
         metavar="N",
-        type=_count,
+        type=count,
         default=3,
         help="with --lags: networks for each cell, lag and rate (default: 3)",
     )
     parser.add_argument(
         "--lag-steps",
         metavar="N",
-        type=_count,
+        type=count,
         default=1500,
         help="with --lags: steps of each network at most (default: 1500)",
     )
@@ -179,10 +181,4 @@ def _cells(text: str) -> tuple[str, ...]:
 
 
 def _counts(text: str) -> tuple[int, ...]:
-    return tuple(_count(part) for part in text.split(","))
-
-
-def _count(text: str) -> int:
-    if text.isdecimal() and int(text) >= 1:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text} is not a whole number of 1 or more")
+    return tuple(count(part) for part in text.split(","))

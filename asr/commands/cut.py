@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from asr.commands.arguments import check_apart
+
 SUMMARY = "cut aligned recordings into short ones, at pauses, to train on faster"
 
 
@@ -58,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from training.cutting import CutRule, cut_rows
     from training.data import SAMPLE_RATE, manifest_rows
 
+    check_apart(args.out, [args.data])
     rows = manifest_rows(args.data, {})
     folder = args.out.with_suffix("")
     if folder == args.out:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from asr.commands import recognition
+from asr.commands.arguments import count, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,14 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--jobs",
-        type=_count,
+        type=count,
         default=1,
         help="recordings at a time, each in its own process with one thread; words do not depend "
         "on it, times do where cores are short (default: 1)",
     )
-    parser.add_argument("--limit", metavar="N", type=_count, help="only the first N recordings")
+    parser.add_argument("--limit", metavar="N", type=count, help="only the first N recordings")
     parser.add_argument(
-        "--seed", type=_seed, default=0, help="of --chunk-ms random, 0 or more (default: 0)"
+        "--seed", type=whole, default=0, help="of --chunk-ms random, 0 or more (default: 0)"
     )
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object; rates are fractions"
@@ -227,15 +228,3 @@ def _chunk(text: str) -> Chunking:
     if text.isdecimal() and 1 <= int(text) <= 600_000:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text} is not random, whole or 1 to 600000 milliseconds")
-
-
-def _count(text: str) -> int:
-    if text.isdecimal() and int(text) >= 1:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text} is not a whole number of 1 or more")
-
-
-def _seed(text: str) -> int:
-    if text.isdecimal():
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text} is not a whole number of 0 or more")

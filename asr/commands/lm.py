@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asr.commands.arguments import amount, check_apart, count
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -59,7 +61,7 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TSV",
         help="authors and titles to leave out, a title of * meaning all; may be given again",
     )
-    parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
+    parser.add_argument("--jobs", type=count, default=1, help="processes (default: 1)")
 
 
 def _build_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +71,7 @@ def _build_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--order", type=int, default=3, help="words of an n-gram (default: 3)")
     parser.add_argument(
-        "--vocab", type=int, default=200_000, metavar="N", help="words at most (default: 200000)"
+        "--vocab", type=count, default=200_000, metavar="N", help="words at most (default: 200000)"
     )
     parser.add_argument(
         "--lexicon",
@@ -80,7 +82,7 @@ def _build_arguments(parser: argparse.ArgumentParser) -> None:
         help="only words that stand first in a line of it; may be given again",
     )
     parser.add_argument(
-        "--min-count", type=int, default=1, metavar="N", help="only words seen so often"
+        "--min-count", type=count, default=1, metavar="N", help="only words seen so often"
     )
     parser.add_argument(
         "--words",
@@ -96,7 +98,7 @@ def _build_arguments(parser: argparse.ArgumentParser) -> None:
         "one number, or one for bigrams and one for trigrams with a comma (default: 0, none)",
     )
     parser.add_argument(
-        "--memory", type=float, default=2.0, metavar="GB", help="working memory (default: 2)"
+        "--memory", type=amount, default=2.0, metavar="GB", help="working memory (default: 2)"
     )
     parser.add_argument(
         "--work", type=Path, metavar="DIR", help="where files lie meanwhile (default: beside --out)"
@@ -189,9 +191,10 @@ def _prepare(args: argparse.Namespace) -> int:
     from training.language_model.prepare import Preparation, find_books
     from training.language_model.selection import Exclusions
 
+    check_apart(args.out, args.input)
     tell = Teller()
     references = References.of(line for path in args.against for line in read_transcripts(path))
-    preparation = Preparation(args.out, references, tell, max(args.jobs, 1))
+    preparation = Preparation(args.out, references, tell, args.jobs)
     prepared = preparation.run(find_books(args.input), Exclusions.read(args.exclude))
     tell.keep(f"{args.out}: {prepared.words:,} words; {preparation.parts} may be deleted")
     print(json.dumps({"out": str(args.out), **asdict(prepared)}))
@@ -255,6 +258,8 @@ def _convert(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     from training.language_model.overlap import Overlap, References, read_transcripts
 
+    if args.drop:
+        check_apart(args.drop, [*args.text, *args.against])
     tell = Teller()
     transcripts = {str(path): read_transcripts(path) for path in args.against}
     references = {
@@ -327,9 +332,12 @@ def _read(path: Path, tell: Teller) -> Model:
 
 def _measured(model: Model, texts: list[Path]) -> dict[str, float]:
     """The perplexity of a text, rounded to what is meant."""
+    from asr.errors import DataError
     from training.language_model.scoring import perplexity
 
     found = perplexity(model, model.vocabulary.encoded(texts))
+    if not found.sentences:
+        raise DataError(f"{', '.join(map(str, texts))}: no sentence whose perplexity can be told")
     return {
         "words": found.words,
         "sentences": found.sentences,

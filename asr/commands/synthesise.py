@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import os
 import sys
@@ -10,7 +9,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asr.commands.arguments import amount, count, whole
+
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
 
     from training.synthesis.production import Produced
@@ -39,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--voices", type=Path, metavar="FOLDER", help="for kokoro: its voice files, *.bin"
     )
     parser.add_argument(
-        "--hours", type=_amount, default=0.0, help="stop after so much audio (default: all)"
+        "--hours", type=amount, default=0.0, help="stop after so much audio (default: all)"
     )
     parser.add_argument(
         "--phrases",
@@ -47,11 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="speak each line by itself, --times often, such as names and words of your own",
     )
     parser.add_argument(
-        "--times", type=_count, default=10, help="how often a phrase is spoken (default: 10)"
+        "--times", type=whole, default=10, help="how often a phrase is spoken (default: 10)"
     )
     parser.add_argument(
         "--cover",
-        type=_count,
+        type=whole,
         default=0,
         metavar="N",
         help="leave out passages without a word that was spoken less than N times: rare words get "
@@ -92,9 +94,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--codec", choices=("opus", "flac"), default="opus", help="of the audio (default: opus)"
     )
-    parser.add_argument("--seed", type=_count, default=0, help="of every choice (default: 0)")
+    parser.add_argument("--seed", type=whole, default=0, help="of every choice (default: 0)")
     parser.add_argument(
-        "--jobs", type=_jobs, default=1, help="processes; what is made is the same (default: 1)"
+        "--jobs", type=count, default=1, help="processes; what is made is the same (default: 1)"
     )
 
 
@@ -131,8 +133,8 @@ def run(args: argparse.Namespace) -> int:
         jobs=args.jobs,
         progress=_progress(args.hours),
     )
-    for reason, count in found.refused.most_common():
-        print(f"passed over: {count} × {reason}", file=sys.stderr)
+    for reason, times in found.refused.most_common():
+        print(f"passed over: {times} × {reason}", file=sys.stderr)
     hours = found.seconds / 3600
     print(
         f"{args.out / 'manifest.jsonl'}: {found.utterances} utterances, {hours:.2f} h",
@@ -179,25 +181,3 @@ def _progress(hours: float) -> Callable[[Produced], None]:
         )
 
     return show
-
-
-def _amount(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value
-
-
-def _count(text: str) -> int:
-    if text.isdecimal():
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text} is not a whole number of 0 or more")
-
-
-def _jobs(text: str) -> int:
-    if text.isdecimal() and int(text) >= 1:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text} is not a whole number of 1 or more")

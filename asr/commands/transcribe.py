@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.commands import batch, recognition
+from asr.commands.arguments import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--jobs",
-        type=_count,
+        type=count,
         default=1,
         metavar="N",
         help="with --output DIR: recordings at a time, each in a process with one thread "
@@ -236,12 +237,6 @@ def _check_folder(args: argparse.Namespace, found: list[Recording]) -> None:
                 f"{recording.target!r}; give the folder they lie in, or --files-from"
             )
         names[recording.target] = recording.name
-
-
-def _count(text: str) -> int:
-    if text.isdecimal() and int(text) >= 1:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text} is not a whole number of 1 or more")
 
 
 def _rate(text: str) -> int:

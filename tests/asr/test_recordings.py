@@ -62,7 +62,9 @@ def test_files_standard_input_and_manifests_go_together(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a\0.wav", "\ud800.wav", f"{'a' * 300}.wav"])
 @pytest.mark.parametrize("raw", [None, 16000])
-def test_a_name_that_no_file_can_have_is_one_that_cannot_be_read(name: str, raw: int | None):
+def test_a_name_that_no_file_can_have_is_one_that_cannot_be_read(
+    name: str, raw: int | None
+) -> None:
     """It is found like any other, so that the others are transcribed, and told when read."""
     (found,) = find([name])
     with pytest.raises(AudioError, match="cannot be read"):

@@ -31,6 +31,16 @@ def test_a_manifest_is_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert sum(soundfile.info(u.path).frames for u in utterances) == 48000
 
 
+def test_a_manifest_is_not_written_over_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its times took hours to find; another spelling of its name changes nothing."""
+    (tmp_path / "m.jsonl").write_text('{"audio": "a.wav", "text": "a"}')
+    again = tmp_path / ".." / tmp_path.name / "m.jsonl"
+    assert commands.main(["cut", str(tmp_path / "m.jsonl"), str(again)]) == 2
+    assert "would be overwritten" in capsys.readouterr().err
+
+
 def test_a_manifest_without_times_says_what_is_missing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -98,6 +98,43 @@ def test_wrong_usage_is_told_before_any_work(
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--vocab", "--min-count", "--memory"])
+@pytest.mark.parametrize("value", ["0", "-5", "nan"])
+def test_an_amount_that_is_none_is_usage(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A vocabulary of -5 words would be all of them but five."""
+    with pytest.raises(SystemExit) as left:
+        commands.main(["lm", "build", "text", "--out", "lm.arpa", f"{option}={value}"])
+    assert left.value.code == 2
+    assert f"{option}: {value} is not a" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["prepare", "{}", "{}"], ["check", "{}", "--drop", "{}"]])
+def test_a_text_is_not_written_over_itself(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would be emptied before it is read: years of books."""
+    text = tmp_path / "text.txt"
+    text.write_text("THE DOG SAW THE OLD HOUSE\n")
+    given = [part.format(text) for part in arguments]
+    assert commands.main(["lm", *given, "--against", str(text)]) == 2
+    assert "would be overwritten" in capsys.readouterr().err
+    assert text.read_text() == "THE DOG SAW THE OLD HOUSE\n"
+
+
+def test_a_text_without_a_sentence_has_no_perplexity(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A perplexity of 1 would be the best there is."""
+    (tmp_path / "text.txt").write_text("THE DOG SAW THE OLD HOUSE\n" * 20)
+    (tmp_path / "none.txt").touch()
+    said(capsys, "build", tmp_path / "text.txt", "--order", 1, "--out", tmp_path / "lm.arpa")
+    given = [str(tmp_path / name) for name in ("lm.arpa", "none.txt")]
+    assert commands.main(["lm", "perplexity", *given]) == 1
+    assert "none.txt: no sentence" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -106,6 +143,7 @@ def test_wrong_usage_is_told_before_any_work(
         (["convert", "absent.arpa", "lm.ngram"], "absent.arpa: the text cannot be read"),
         (["prepare", "absent", "out.txt"], "absent: there is no such file or folder"),
         (["build", "x", "--out", "lm.arpa", "--order", "9"], "order is 1 to 3"),
+        (["build", "x", "--out", "lm.arpa", "--prune", "nan"], "numbers from 0 (keep all) up"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_a_line(

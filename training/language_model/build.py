@@ -7,6 +7,7 @@ drops are never stored. What is large lies in files of a working folder.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,7 @@ class Settings:
     def __post_init__(self) -> None:
         if not 1 <= self.order <= MAX_ORDER:
             raise ConfigError(f"a model's order is 1 to {MAX_ORDER}, not {self.order}")
-        if not self.prune or min(self.prune) < 0:
+        if not self.prune or not all(0 <= theta < math.inf for theta in self.prune):
             raise ConfigError("pruning thresholds are numbers from 0 (keep all) up")
 
     def threshold(self, order: int) -> float:
