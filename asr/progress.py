@@ -48,6 +48,11 @@ def blank_rows(units: int) -> Array:
     return rows
 
 
+def blocks_left(samples: int, blocks: int, look_ahead: int) -> int:
+    """Blocks still to do in a stream of so many samples, of which so many are done."""
+    return blocks_for(output_frames(samples), look_ahead) - blocks
+
+
 def repair(samples: Array) -> tuple[Array, int]:
     """The samples with zero for what is no audio (not finite or beyond ±1e6), and how many.
 
@@ -67,6 +72,7 @@ class Progress:
         acoustic: state of the network.
         codec: the decoder.
         decoder: its state.
+        ended: whether the audio has ended.
         events: what has happened in this call.
     """
 
@@ -74,7 +80,7 @@ class Progress:
         """Begin at a state, which stays as it is.
 
         Args:
-            state: of a stream that is not finished.
+            state: of a stream that has something to come.
             blank: as `blank_rows` makes it.
             look_ahead: L.
 
@@ -101,19 +107,26 @@ class Progress:
         self._first_block = state.first_block
         self._silent_blocks = state.silent_blocks
         self._segment = state.segment
-        self._frames: int | None = None  # of the whole stream, known at its end
+        self.ended = state.ended
 
     def take_in(self, samples: Array) -> None:
-        """Append arriving samples, float32 [n]; AudioError if they are anything else."""
+        """Append arriving samples, float32 [n].
+
+        Raises:
+            AudioError: they are anything else.
+            StateError: the audio has ended, and these are more of it.
+        """
         samples, bad = repair(samples)
+        if self.ended and len(samples):
+            raise StateError("this stream has ended and takes no more audio; start another one")
         self._pool = np.concatenate((self._pool, samples))  # a copy, even of nothing and samples
         self._samples += len(samples)
         self._repaired += bad
 
     def end(self) -> None:
         """Append the digital silence under which the last output frames come out."""
-        self._frames = output_frames(self._samples)
-        missing = blocks_for(self._frames, self._look_ahead) - self._blocks
+        self.ended = True
+        missing = blocks_left(self._samples, self._blocks, self._look_ahead)
         pool = np.zeros(LOOK_BACK + missing * BLOCK_SAMPLES, np.float32)
         pool[: len(self._pool)] = self._pool
         self._pool = pool
@@ -190,14 +203,14 @@ class Progress:
             self._first_block,
             self._silent_blocks,
             self._segment,
-            self._frames is not None,
+            self.ended,
             codec=self.codec,
         )
 
     def _frames_of(self, log_probs: Array) -> Array:
         """Those rows of the next block that are frames of this stream."""
         first = BLOCK_OUTPUTS * self._blocks - self._look_ahead  # frame of the first row
-        stop = BLOCK_OUTPUTS if self._frames is None else self._frames - first
+        stop = output_frames(self._samples) - first if self.ended else BLOCK_OUTPUTS
         return log_probs[max(0, -first) : stop]
 
     def _add(self, before: Any, committed: tuple[DecodedWord, ...]) -> None:

@@ -21,6 +21,7 @@ from asr import state as states_module
 from asr.decoding.greedy import GreedyDecoder
 from asr.errors import ConfigError, StateError
 from asr.features import (
+    BLOCK_SAMPLES,
     BLOCK_SUPPORT,
     FRAME_SAMPLES,
     LOOK_BACK,
@@ -33,7 +34,7 @@ from asr.transcript import Event, Final, Transcript, Word
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterable, Iterator, Sequence
 
     from asr.acoustic import AcousticModel, Array
     from asr.bundle import Bundle
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 MAX_BATCH = 64  # streams stepped together: beyond that only memory grows
 DEFAULTS = Options()
+NOTHING = np.zeros(0, np.float32)  # no samples
 DECODERS = ("beam", "greedy")
 
 
@@ -201,13 +203,17 @@ class Recognizer:
     ) -> list[tuple[State, list[Event]]]:
         """Take in samples of many streams at once; each gets what `step` would give it alone.
 
+        A stream that has ended (see `end`) takes no samples, but does one more block in each call,
+        the last of which finishes it.
+
         Args:
             states: of N streams.
             samples: what arrived for each; lengths may differ and be 0.
 
         Raises:
             AudioError: samples of another type or shape; then no stream has moved.
-            StateError: a stream is finished, or belongs to another model.
+            StateError: a stream is finished, belongs to another model, or has ended and is given
+                samples.
             ValueError: there are more states than samples, or fewer.
         """
         streams = []
@@ -216,6 +222,25 @@ class Recognizer:
             streams[-1].take_in(arrived)
         self._advance(streams)
         return [(stream.state(), stream.events) for stream in streams]
+
+    def end(self, state: State, samples: Array = NOTHING) -> State:
+        """The state of a stream whose audio ends with these samples.
+
+        What that brings is told by `step`, a block at a time, until the state is `finished`: so the
+        ends of some streams can be stepped together with the audio of others.
+
+        Args:
+            state: of the stream so far.
+            samples: the last of the audio, as in `step`.
+
+        Raises:
+            AudioError: `samples` has another type or shape.
+            StateError: the stream is finished already, or belongs to another model.
+        """
+        stream = self._open(state)
+        stream.take_in(samples)
+        stream.end()
+        return stream.state()
 
     def finish(self, state: State) -> tuple[State, list[Event]]:
         """End a stream: the events of its last frames, and the final of its open segment.
@@ -230,13 +255,12 @@ class Recognizer:
 
     def finish_many(self, states: Sequence[State]) -> list[tuple[State, list[Event]]]:
         """End many streams at once; each gets what `finish` would give it alone."""
-        streams = [self._open(state) for state in states]
-        for stream in streams:
-            stream.end()
-        self._advance(streams)
-        for stream in streams:
-            stream.close()
-        return [(stream.state(), stream.events) for stream in streams]
+        done: list[tuple[State, list[Event]]] = [(self.end(state), []) for state in states]
+        while going := [n for n, (state, _) in enumerate(done) if not state.finished]:
+            stepped = self.step_many([done[n][0] for n in going], [NOTHING] * len(going))
+            for n, (state, events) in zip(going, stepped, strict=True):
+                done[n] = state, [*done[n][1], *events]
+        return done
 
     def flush(self, state: State) -> list[Event]:
         """What `finish` would say if the audio ended here. The stream goes on as if never asked."""
@@ -248,10 +272,16 @@ class Recognizer:
         Raises:
             StateError: the bytes are damaged, of another version or of another model.
         """
-        lengths = range(LOOK_BACK, BLOCK_SUPPORT)
         return states_module.restore(
-            saved, self.bundle_id, self._decoder_for, self._initial, lengths
+            saved, self.bundle_id, self._decoder_for, self._initial, self._waiting_lengths
         )
+
+    def _waiting_lengths(self, state: State) -> Container[int]:
+        """How many samples can wait in a stream."""
+        if not state.ended:
+            return range(LOOK_BACK, BLOCK_SUPPORT)
+        left = progress.blocks_left(state.samples, state.blocks, self.acoustic.look_ahead)
+        return 0, LOOK_BACK + max(0, left) * BLOCK_SAMPLES
 
     def stream(self, options: Options = DEFAULTS) -> Stream:
         """A stream that keeps its own state, for scripts."""
@@ -310,14 +340,20 @@ class Recognizer:
             )
         return progress.Progress(state, self._blank, self.acoustic.look_ahead)
 
-    def _advance(self, streams: Iterable[Progress]) -> None:
-        """Do all blocks that are ready, those of all streams together round by round."""
+    def _advance(self, streams: Sequence[Progress]) -> None:
+        """Do all blocks that are ready, those of all streams together round by round.
+
+        Of a stream that has ended, do one.
+        """
         ready = [stream for stream in streams if stream.ready()]
         while ready:
             stepping = [stream for stream in ready if not stream.pass_silence()]
             for first in range(0, len(stepping), MAX_BATCH):
                 self._step_blocks(stepping[first : first + MAX_BATCH])
-            ready = [stream for stream in ready if stream.ready()]
+            ready = [stream for stream in ready if stream.ready() and not stream.ended]
+        for stream in streams:
+            if stream.ended and not stream.ready():
+                stream.close()
 
     def _step_blocks(self, streams: list[Progress]) -> None:
         """Step the network over one block of each stream."""

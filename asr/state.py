@@ -20,7 +20,7 @@ from asr.errors import ConfigError, StateError
 from asr.transcript import Alternative, Word
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
     from asr.acoustic import AcousticState, Array
     from asr.decoding import Decoder
@@ -85,7 +85,8 @@ class State:
         bundle_id: the model that it belongs to.
         options: what the listener wants.
         waiting: samples not yet done with, the 240 that the next block looks back to among them,
-            float32 [240 … 1,519]; none in a finished stream.
+            float32 [240 … 1,519]; of a stream that has ended whole blocks, in which silence follows
+            the audio, and none when all is done.
         acoustic: state of the network.
         decoder: state of the decoder.
         words: committed words of the open segment, at most 99.
@@ -98,7 +99,7 @@ class State:
         first_block: the first block that was not silent, -1 before it.
         silent_blocks: silent blocks in a row at the end; counted up to where counting matters.
         segment: number of the open segment.
-        finished: whether the audio has ended; then no more is taken.
+        ended: whether the audio has ended; then no more is taken.
         codec: the decoder that can write `decoder` down. Shared, and no part of the value.
     """
 
@@ -116,8 +117,13 @@ class State:
     first_block: int = -1
     silent_blocks: int = 0
     segment: int = 0
-    finished: bool = False
+    ended: bool = False
     codec: Decoder = field(kw_only=True, repr=False)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all is said: the audio has ended, and its last block is done."""
+        return self.ended and not self.waiting.size
 
     def dump(self) -> bytes:
         """The state as bytes for `Recognizer.restore`; equal bytes mean equal states."""
@@ -126,7 +132,7 @@ class State:
             "bundle": self.bundle_id,
             "options": [getattr(self.options, name) for name in _OPTIONS],
             "counters": {name: getattr(self, name) for name in _COUNTERS},
-            "finished": self.finished,
+            "finished": self.ended,
             "shown": self.shown,
             "words": _plain_words(self.words),
             "readings": [[_plain_words(r.words), r.score] for r in self.readings],
@@ -144,7 +150,7 @@ def restore(
     bundle_id: str,
     decoder_for: Callable[[Options], Decoder],
     initial: AcousticState,
-    waiting_lengths: range,
+    waiting_lengths: Callable[[State], Container[int]],
 ) -> State:
     """The state that `State.dump` wrote.
 
@@ -153,7 +159,7 @@ def restore(
         bundle_id: the model that is to go on.
         decoder_for: its decoder for a listener.
         initial: a state of its network, for the shapes.
-        waiting_lengths: how many samples can wait in a stream that is not finished.
+        waiting_lengths: how many samples can wait in a stream.
 
     Raises:
         StateError: the bytes are damaged, of another version or of another model.
@@ -179,15 +185,16 @@ def restore(
             words=_words(head["words"]),
             readings=tuple(Alternative(_words(words), score) for words, score in head["readings"]),
             shown=(stable, tentative),
-            finished=head["finished"],
+            ended=head["finished"],
             codec=codec,
             **head["counters"],
         )
+        lengths = waiting_lengths(state)
     except (AttributeError, ConfigError, KeyError, TypeError, ValueError) as error:
         raise StateError(f"the saved state does not hold a state ({error})") from error
     if [a.shape for a in acoustic] != [a.shape for a in initial]:
         raise StateError("the saved state holds arrays of other shapes than the model's")
-    if waiting.ndim != 1 or len(waiting) not in (range(1) if state.finished else waiting_lengths):
+    if waiting.ndim != 1 or len(waiting) not in lengths:
         raise StateError("the saved state holds another number of waiting samples than it can")
     return state
 

@@ -29,6 +29,7 @@ from typing import Protocol as Interface
 
 from asr.errors import ConfigError, ProtocolError
 from asr.features import frame_span
+from asr.recognizer import NOTHING
 from asr.transcript import Event, Partial, Word
 from asr.transcript import Final as FinalEvent
 from server import wishes
@@ -75,6 +76,23 @@ class End:
 @dataclass(frozen=True, slots=True)
 class Leave:
     """The last job of a line that goes on elsewhere: answered with `Left`."""
+
+
+@dataclass(slots=True)
+class Ending:
+    """A line whose audio has ended, while the last blocks are done: one in each round.
+
+    Attributes:
+        error: why it ends, or None when the client finished.
+        arrived: when the end was announced.
+        states: of the streams; those of the line stay as they were until all is done.
+        replies: so far; they are handed over all together.
+    """
+
+    error: ProtocolError | None
+    arrived: float
+    states: list[State]
+    replies: list[Reply]
 
 
 Job = bytes | memoryview | Flush | Configure | Ping | Acknowledge | End | Leave
@@ -130,6 +148,7 @@ class Line:
         self.unread = 0  # replies handed over and not yet taken off by the session
         self.room_below: int | None = None  # bytes of backlog below which to say `Room`
         self.partial_words = False  # whether partials are told with their words
+        self.ending: Ending | None = None
         self.ended = False  # after `End`, `Leave` or a failure: takes no more jobs
         self.failed = False  # nothing more is done for it
         self.left = False  # `Leave` is done
@@ -149,25 +168,40 @@ class Line:
     @property
     def waits(self) -> bool:
         """Whether there is anything to be done."""
+        if self.ending is not None:
+            return True
         return not self.failed and (self.intake.pending or bool(self.jobs))
 
     @property
     def hears_next(self) -> bool:
         """Whether what is done next is to hear audio. There must be something."""
+        if self.ending is not None:
+            return False
         return self.intake.pending or isinstance(self.jobs[0][0], bytes | memoryview)
 
     @property
     def deadline(self) -> float:
         """When what is done next is due, in seconds. There must be something."""
         spoken = self.opened + self.intake.position / self.intake.sample_rate
+        if self.ending is not None:
+            return max(self.ending.arrived, spoken)
         return max(self.intake.arrived if self.intake.pending else self.jobs[0][1], spoken)
+
+    @property
+    def going(self) -> list[State]:
+        """The states that the next round steps."""
+        return self.states if self.ending is None else self.ending.states
+
+    def hear(self, pieces: list[tuple[bytes | memoryview, float]]) -> list[Samples]:
+        """What pieces of audio are at 16 kHz, for each of the states; see `Intake.take`."""
+        return self.intake.take(pieces) if self.ending is None else [NOTHING] * len(self.states)
 
     def take(self) -> list[tuple[bytes | memoryview, float]] | tuple[Job, float]:
         """Remove and return one slice of audio in pieces, or one other job.
 
-        No pieces while the intake holds audio that has not had its turn.
+        No pieces while the intake holds audio that has not had its turn, or after the end.
         """
-        if self.intake.pending:
+        if self.ending is not None or self.intake.pending:
             return []
         job, arrived = self.jobs[0]
         if not isinstance(job, bytes | memoryview):
@@ -377,12 +411,12 @@ class Engine:
         heard: list[tuple[Line, list[Samples]]] = []
         for line, pieces in audio:
             try:
-                heard.append((line, line.intake.take(pieces)))
+                heard.append((line, line.hear(pieces)))
             except ProtocolError as error:
                 replies[line] = self._guarded(line, partial(self._refuse, line, error))
         try:
             outcomes = self._recognizer.step_many(
-                [state for line, _ in heard for state in line.states],
+                [state for line, _ in heard for state in line.going],
                 [samples for _, streams in heard for samples in streams],
             )
         except Exception:  # noqa: BLE001 - found again below, line by line
@@ -395,10 +429,12 @@ class Engine:
         return replies
 
     def _step(self, line: Line, streams: list[Samples]) -> list[Reply]:
-        return self._took(line, self._recognizer.step_many(line.states, streams))
+        return self._took(line, self._recognizer.step_many(line.going, streams))
 
     def _took(self, line: Line, outcomes: list[tuple[State, list[Event]]]) -> list[Reply]:
         """Keep what a step made of a line's states; what there is to tell."""
+        if line.ending is not None:
+            return self._ended(line, line.ending, outcomes)
         line.states = [state for state, _ in outcomes]
         return [
             self._heard(line, event, number)
@@ -491,23 +527,38 @@ class Engine:
         return Flushed(message_id, tuple(words), intake.position, channel, arrived)
 
     def _end(self, line: Line, error: ProtocolError | None, arrived: float) -> list[Reply]:
+        """The audio of a line has ended: its last blocks are done in the rounds to come."""
+        states = line.states
+        if not states[0].ended:  # as it is where the end itself is resumed
+            rest = line.intake.preview()
+            states = [self._recognizer.end(*each) for each in zip(states, rest, strict=True)]
+        line.ending = Ending(error or line.intake.cut_off(), arrived, states, [])
+        return self._farewell(line, line.ending)
+
+    def _ended(
+        self, line: Line, ending: Ending, outcomes: list[tuple[State, list[Event]]]
+    ) -> list[Reply]:
+        """Keep what a step made of the end of a line; what there is to tell."""
+        ending.states = [state for state, _ in outcomes]
+        ending.replies += [
+            Heard(line.intake.at_input_rate(event), ending.arrived, (), _channel(line, number))
+            for number, (_, events) in enumerate(outcomes)
+            for event in events
+        ]
+        return self._farewell(line, ending)
+
+    def _farewell(self, line: Line, ending: Ending) -> list[Reply]:
+        """Everything there is to tell of the end of a line when it is over, nothing before."""
+        if not all(state.finished for state in ending.states):
+            return []
+        line.intake.end()
+        line.states, line.ending = ending.states, None
+        if ending.error is not None:
+            return [*ending.replies, Failed(ending.error)]
         intake = line.intake
-        error = error or intake.cut_off()
-        replies: list[Reply] = []
-        if not line.states[0].finished:  # as it is where the end itself is resumed
-            outcomes = self._recognizer.step_many(line.states, intake.end())
-            finished = self._recognizer.finish_many([state for state, _ in outcomes])
-            line.states = [state for state, _ in finished]
-            replies += [
-                Heard(intake.at_input_rate(event), arrived, (), _channel(line, number))
-                for number, events in enumerate(zip(outcomes, finished, strict=True))
-                for _, some in events
-                for event in some
-            ]
-        if error is not None:
-            return [*replies, Failed(error)]
         repaired = intake.repaired + sum(state.repaired for state in line.states)
-        return [*replies, Done(intake.position, intake.sample_rate, repaired, arrived)]
+        done = Done(intake.position, intake.sample_rate, repaired, ending.arrived)
+        return [*ending.replies, done]
 
     def _guarded(self, line: Line, work: Callable[[], list[Reply]]) -> list[Reply]:
         """Do the work of one line; a failure of ours ends that line with an error and no other."""
@@ -523,6 +574,7 @@ class Engine:
     def _fail(self, line: Line) -> None:
         """Do nothing more for the line. Needs the lock."""
         line.ended = line.failed = True
+        line.ending = None
         self._forget(line)
 
     def _forget(self, line: Line) -> None:

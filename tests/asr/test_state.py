@@ -91,6 +91,8 @@ def test_a_state_of_another_model_is_told() -> None:
         {"decoder": None},
         {"decoder": {"frame": 1}},
         {"shown": ["a"]},
+        {"finished": True},
+        {"finished": True, "counters": {"samples": "many"}},
     ],
 )
 def test_a_forged_state_is_refused(changes: dict[str, Any]) -> None:

@@ -15,6 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asr.errors import StateError
+from asr.recognizer import NOTHING
 from tests.laws.sounds import cuts, hear, law, sounds
 from tests.tiny import MODELS, later, recognizer, sound, words
 
@@ -140,6 +142,42 @@ def test_company_changes_nothing(
         assert said == expected
         assert state.dump() == single.dump()
     assert [r[1] for r in made.finish_many(states)] == [made.finish(s)[1] for s, _ in alone]
+
+
+@law
+@given(samples=sounds, more=sounds)
+def test_an_end_in_company_says_what_finish_says(
+    made: asr.Recognizer, samples: Array, more: Array
+) -> None:
+    """Laws 2 and 3: the blocks of an end go with other streams' audio, one by one, and save."""
+    state, _ = made.step(made.start(), samples)
+    ending, other = made.end(state), made.start()
+    said: list[asr.Event] = []
+    heard: list[asr.Event] = []
+    pieces = iter(np.array_split(more, 4))
+    while not ending.finished:
+        ending = made.restore(ending.dump())
+        piece = next(pieces, NOTHING)
+        (ending, last), (other, new) = made.step_many([ending, other], [NOTHING, piece])
+        said += last
+        heard += new
+    expected, events = made.finish(state)
+    assert said == events
+    assert ending.dump() == expected.dump()
+    for piece in pieces:
+        other, new = made.step(other, piece)
+        heard += new
+    assert heard == made.step(made.start(), more)[1]
+
+
+def test_a_stream_that_has_ended_takes_no_audio(made: asr.Recognizer) -> None:
+    """Its last frames rest on the silence behind it."""
+    ending = made.end(made.start(), sound(0.4, 1))
+    with pytest.raises(StateError, match="has ended"):
+        made.step(ending, sound(0.1, 1))
+    finished, _ = made.finish(ending)
+    with pytest.raises(StateError, match="is finished"):
+        made.end(finished)
 
 
 def test_a_full_house_changes_nothing(made: asr.Recognizer) -> None:

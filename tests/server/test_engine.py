@@ -125,6 +125,32 @@ def test_lines_are_stepped_together(engine: Engine, network: ToneNetwork) -> Non
     assert set(network.company) == {5}
 
 
+def test_an_end_is_stepped_with_the_audio_of_others(engine: Engine, network: ToneNetwork) -> None:
+    """The last blocks of a stream would cost as much alone as those of twenty streams together."""
+    ending, live = Listener(engine), Listener(engine)
+    ending.send("a")
+    live.send("abcd")
+    engine.submit(ending.line, End(), 0.0)
+    while not ending.said or not isinstance(ending.said[-1], Done):
+        assert engine.work()
+    assert network.company.count(1) == 1  # while the end was taken in
+    assert ending.finals == alone(sing("a"))
+
+
+def test_an_end_that_is_under_way_can_be_cut_off(engine: Engine) -> None:
+    """Until everything is said nothing is: whoever resumes the session hears the end once."""
+    listener = Listener(engine)
+    listener.send("a")
+    engine.submit(listener.line, End(), 0.0)
+    while listener.line.ending is None:
+        engine.work()
+    said = list(listener.said)
+    engine.close(listener.line)
+    assert not engine.work()
+    assert not listener.line.states[0].ended
+    assert listener.said == said
+
+
 def test_a_round_takes_one_block_however_long_the_message(
     engine: Engine, network: ToneNetwork
 ) -> None:
