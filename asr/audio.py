@@ -172,10 +172,12 @@ def from_alaw(data: bytes) -> Samples:
 
 def mono(samples: Samples) -> Samples:
     """Mean over channels [n, C] → [n], channel after channel, so that n cannot change a bit."""
+    if samples.shape[1] == 1:
+        return samples[:, 0]
     total = samples[:, 0].copy()
     for channel in range(1, samples.shape[1]):
         total += samples[:, channel]
-    return total if samples.shape[1] == 1 else total / np.float32(samples.shape[1])
+    return total / np.float32(samples.shape[1])
 
 
 def _mulaw_table() -> Samples:

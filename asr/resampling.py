@@ -138,7 +138,7 @@ def step(state: ResamplerState, samples: Samples) -> tuple[ResamplerState, Sampl
         samples = np.where(finite, samples, np.float32(0))
     tail, position = state.tail, state.produced // GROUP
     if state.rate == SAMPLE_RATE:
-        outputs = [samples]
+        output = samples
     else:
         outputs = []
         for begin in range(0, samples.size, PIECE):
@@ -146,13 +146,14 @@ def step(state: ResamplerState, samples: Samples) -> tuple[ResamplerState, Sampl
             count, used = _available(state.rate, position, buffer.size)
             outputs.append(_groups(state.rate, position, count, buffer))
             tail, position = buffer[used:], position + count
-    output = np.concatenate([np.empty(0, np.float32), *outputs])
+        output = np.concatenate([np.empty(0, np.float32), *outputs])
+        tail = _frozen(tail.copy())
     new = ResamplerState(
         state.rate,
         state.received + samples.size,
         state.produced + output.size,
         state.replaced + bad,
-        _frozen(tail.copy()),
+        tail,
     )
     return new, output
 

@@ -240,10 +240,12 @@ class Intake:
             # What the resampler needs beyond it: 1 ms, and half its filter.
             ahead = rate // 1000 + resampling.CROSSINGS * rate // min(rate, resampling.SAMPLE_RATE)
             needed = min(needed + ahead, self.position)
-        for end, arrived in self._arrivals:
-            if end >= needed:
-                return arrived
-        return self.arrived
+        found = self.arrived
+        for end, arrived in reversed(self._arrivals):
+            if end < needed:
+                break
+            found = arrived
+        return found
 
     def _begin(self) -> None:
         """Make sure that the stream is what was announced, now that it is known what it is."""

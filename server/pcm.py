@@ -106,31 +106,36 @@ class Raw(Stepwise):
         self._encoding = encoding
         self._samples = Samplewise(encoding, channels)
         self._first = b""  # bytes of the stream, enough to show whether it is a file
+        self._file: tuple[str, int] | None = None  # which, and how many bytes tell it
         self._given = 0  # samples
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take in bytes."""
         if len(self._first) < START_BYTES:
             self._first += bytes(data[: START_BYTES - len(self._first)])
+            self._file = file_start(self._first)
         self._samples.waiting += data
 
+    def take(self, most: int) -> Samples:
+        """The next samples; see `server.formats.Decoder`."""
+        if self._file is not None:
+            return super().take(most)
+        samples = self._samples.take(most)
+        self._given += len(samples)
+        return samples
+
     def _next(self, most: int) -> Samples | None:
-        samples = self._samples.take(min(most, self._harmless()))
+        """Of a file only those samples that might have been samples."""
+        assert self._file is not None  # noqa: S101 - else `take` gives them
+        encoding, size = self._file
+        harmless = (size - 1) // self._samples.frame_bytes - self._given
+        if harmless <= 0:
+            raise damaged(
+                f"the audio is a file with a header, not {self._encoding}; say encoding {encoding}"
+            )
+        samples = self._samples.take(min(most, harmless))
         self._given += len(samples)
         return samples if len(samples) else None
-
-    def _harmless(self) -> int:
-        """How many samples may be given; of a file only those that might have been samples."""
-        start = file_start(self._first)
-        if start is None:
-            return len(self._samples.waiting)
-        encoding, size = start
-        harmless = (size - 1) // self._samples.frame_bytes - self._given
-        if harmless > 0:
-            return harmless
-        raise damaged(
-            f"the audio is a file with a header, not {self._encoding}; say encoding {encoding}"
-        )
 
     def check_end(self) -> None:
         """Make sure that no sample is cut in two."""
@@ -151,6 +156,7 @@ class Raw(Stepwise):
     def restore(self, saved: Saved) -> None:
         """See `server.formats.Decoder`."""
         self._first, self._given = saved["first"], saved["given"]
+        self._file = file_start(self._first)
         self._samples.waiting[:] = saved["waiting"]
 
 
