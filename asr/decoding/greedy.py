@@ -15,13 +15,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from asr.decoding import BLANK, WORD_BEGIN, DecodedWord, Decoder
 from asr.errors import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
 GAP_FRAMES = 12  # frames without a unit after which a word is complete
@@ -81,14 +82,26 @@ class GreedyDecoder(Decoder):
         self, state: GreedyState, log_probs: NDArray[np.float32]
     ) -> tuple[GreedyState, tuple[DecodedWord, ...]]:
         """Take in frames [T, V], T ≥ 0; return the new state and the words committed by them."""
-        committed: list[DecodedWord] = []
-        for frame, best in enumerate(log_probs.argmax(1).tolist()):
-            state = self._frame(state, best, log_probs[frame], committed)
-        return state, tuple(committed)
+        return self._advance(state, log_probs.argmax(1).tolist(), log_probs)
+
+    def advance_many(
+        self, states: Sequence[GreedyState], log_probs: Sequence[NDArray[np.float32]]
+    ) -> list[tuple[GreedyState, tuple[DecodedWord, ...]]]:
+        """As `advance`, for many streams in one go: each gets what it would get alone."""
+        if not states:
+            return []
+        best: list[int] = np.concatenate(log_probs).argmax(1).tolist()
+        done, first = [], 0
+        for state, rows in zip(states, log_probs, strict=True):
+            done.append(self._advance(state, best[first : first + len(rows)], rows))
+            first += len(rows)
+        return done
 
     def tentative(self, state: GreedyState) -> tuple[DecodedWord, ...]:
         """The open word, if there is one."""
-        return (_word(state),) if state.text else ()
+        if not state.text:
+            return ()
+        return (_word(state.text, state.units, state.start, state.end, state.log_prob),)
 
     def finish(self, state: GreedyState) -> tuple[DecodedWord, ...]:
         """The open word, if there is one."""
@@ -117,37 +130,35 @@ class GreedyDecoder(Decoder):
             raise StateError("the saved decoder state holds numbers that cannot be")
         return state
 
-    def _frame(
-        self,
-        state: GreedyState,
-        best: int,
-        log_probs: NDArray[np.float32],
-        committed: list[DecodedWord],
-    ) -> GreedyState:
-        """Take in one frame [V] whose best unit is known; append the word it commits, if any."""
+    def _advance(
+        self, state: GreedyState, best_units: Sequence[int], log_probs: NDArray[np.float32]
+    ) -> tuple[GreedyState, tuple[DecodedWord, ...]]:
+        """Take in frames [T, V] whose best units are known."""
         frame, previous, gap, text, units, start, end, total = state
-        if best == BLANK:
-            gap += 1
-            if gap == GAP_FRAMES and text:
-                committed.append(_word(state))
-                text, units, total = "", 0, 0.0
-        elif best == previous:  # the same unit still sounds
-            gap = 0
-            end = frame + 1 if text else end
-        else:
-            gap = 0
-            if text and (self._begins[best] or units == MAX_UNITS):
-                committed.append(_word(state))
-                text, units, total = "", 0, 0.0
-            if self._texts[best]:  # `▁` alone belongs to no word
-                start = start if text else frame
-                text += self._texts[best]
-                units, end = units + 1, frame + 1
-                total += float(log_probs[best])
-        return GreedyState(frame + 1, best, gap, text, units, start, end, total)
+        committed: list[DecodedWord] = []
+        for row, best in enumerate(best_units):
+            if best == BLANK:
+                gap += 1
+                if gap == GAP_FRAMES and text:
+                    committed.append(_word(text, units, start, end, total))
+                    text, units, total = "", 0, 0.0
+            elif best == previous:  # the same unit still sounds
+                gap = 0
+                end = frame + 1 if text else end
+            else:
+                gap = 0
+                if text and (self._begins[best] or units == MAX_UNITS):
+                    committed.append(_word(text, units, start, end, total))
+                    text, units, total = "", 0, 0.0
+                if self._texts[best]:  # `▁` alone belongs to no word
+                    start = start if text else frame
+                    text += self._texts[best]
+                    units, end = units + 1, frame + 1
+                    total += float(log_probs[row, best])
+            frame, previous = frame + 1, best
+        return GreedyState(frame, previous, gap, text, units, start, end, total), tuple(committed)
 
 
-def _word(state: GreedyState) -> DecodedWord:
+def _word(text: str, units: int, start: int, end: int, log_prob: float) -> DecodedWord:
     """The open word; its confidence is the geometric mean of its units' probabilities."""
-    confidence = min(1.0, math.exp(state.log_prob / state.units))
-    return DecodedWord(state.text, state.start, state.end, confidence)
+    return DecodedWord(text, start, end, min(1.0, math.exp(log_prob / units)))
