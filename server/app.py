@@ -40,6 +40,7 @@ from server.resume import keep_here
 from server.routes import ROUTES
 from server.session import Session
 from server.tcp import READ_BYTES, TcpConnection
+from server.visitor import Visitor
 
 if TYPE_CHECKING:
     import ssl
@@ -54,32 +55,6 @@ _log = logging.getLogger(__name__)
 
 FRAME_MS: Final = FRAME_SAMPLES * 1000 // SAMPLE_RATE  # of audio, for an output of the network
 BACKLOG: Final = 1024  # connections that the system holds until we take them
-
-
-class Visitor(ServerConnection):
-    """A connection, from the moment when the system hands it over.
-
-    Attributes:
-        desk: whom it tells that it is there, and that it is gone.
-        address: of the client, once its request has been let in; see `client_address`.
-        protocol_spoken: the conversation on it, likewise.
-        holder: the name of the key it brought, if keys are asked for.
-    """
-
-    desk: Server
-    address: str | None = None
-    protocol_spoken: Protocol | None = None
-    holder: str | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The connection stands, but nothing has been asked yet."""
-        super().connection_made(transport)
-        self.desk.arrived(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """It is gone, however it went."""
-        super().connection_lost(exc)
-        self.desk.left(self)
 
 
 class Server:
@@ -329,6 +304,8 @@ class Server:
             self._engine,
             self._limits,
         )
+        if isinstance(connection, Visitor):
+            connection.hear = session.hear
         name = secrets.token_hex(4)
         session.sent = self._counting(name)
         session.resumption = self.resumption

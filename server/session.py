@@ -49,7 +49,7 @@ from server.snapshot import Record, Snapshot
 
 if TYPE_CHECKING:
     from asyncio.transports import Transport
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from asr.recognizer import Recognizer
     from server.limits import Limits
@@ -141,6 +141,8 @@ class Session:
         self._room = asyncio.Event()
         self._done = asyncio.Event()  # the stream is finished, and another may begin
         self._begun = False  # the client has said what it wants
+        self._listening = False  # the reader waits for the next message
+        self._behind: asyncio.Task[None] | None = None  # does what `hear` could not do at once
         self._staying = False  # after this stream another one may come
         self._ending = False  # nothing more is accepted
         self._gone = False  # the peer is gone or given up
@@ -159,6 +161,7 @@ class Session:
                 await self._close(code, reason)
         finally:
             self._let_go()
+            tasks += [self._behind] if self._behind is not None else []
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -196,49 +199,88 @@ class Session:
 
     # Reading
 
+    def hear(self, message: bytes) -> bool:
+        """Take in a message at once, so that no task need be woken for each piece of audio.
+
+        Returns:
+            False if no stream has begun, or something before is still being done: then the message
+            must wait, to be received like any other.
+        """
+        if not self._listening or self._behind is not None or self._ending or self.line is None:
+            return False
+        self.last_message = self._now()
+        commands = self._asked(message)
+        with self._watched():
+            wait = self._carry_on(commands, self.last_message)
+            if wait is not None:
+                self._behind = asyncio.create_task(self._catch_up(wait, commands))
+        return True
+
+    async def _catch_up(self, wait: Awaitable[object], commands: Iterator[Command]) -> None:
+        """Do what `hear` could not do at once."""
+        arrived = self.last_message
+        with self._watched():
+            await wait
+            await self._carry_out(commands, arrived)
+        self._behind = None
+
     async def _read(self) -> None:
-        try:
-            await self._take(None)
+        with self._watched():
+            await self._carry_out(self._asked(None), self.last_message)
             while True:
+                self._listening = True
                 message = await self._connection.recv()
+                self._listening = False
+                if self._behind is not None:
+                    await self._behind
                 self.last_message = self._now()
                 if not self._ending:
-                    await self._take(message)
+                    self._begun = True
+                    await self._carry_out(self._asked(message), self.last_message)
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """End the session if what it does fails: a bug of ours is logged, and the others go on."""
+        try:
+            yield
         except ConnectionClosed:
             self._leave()
-        except Exception:  # noqa: BLE001 - a bug of ours, logged with its trace; the others go on
+        except Exception:  # noqa: BLE001 - logged with its trace
             _log.exception("session failed")
             self._end(ProtocolError("the server failed; start a new session", "internal", 1011))
 
-    async def _take(self, message: Message | None) -> None:
-        """Do what a message asks for, or (None) the opening of the connection."""
-        arrived = self.last_message
+    def _asked(self, message: Message | None) -> Iterator[Command]:
+        """What a message asks for, or (None) the opening of the connection."""
+        yield from self._protocol.opening() if message is None else self._protocol.receive(message)
+
+    async def _carry_out(self, commands: Iterator[Command], arrived: float) -> None:
+        """Carry out commands, one after the other."""
+        while (wait := self._carry_on(commands, arrived)) is not None:
+            try:
+                await wait
+            except ProtocolError as error:
+                self._end(error)
+                return
+
+    def _carry_on(self, commands: Iterator[Command], arrived: float) -> Awaitable[object] | None:
+        """Carry out commands up to one that takes time; what to wait for, if there is one."""
         try:
-            if message is None:
-                commands: Iterable[Command] = self._protocol.opening()
-            else:
-                commands = self._protocol.receive(message)
+            for command in commands:
                 self._begun = True
-            await self._carry_out(commands, arrived)
+                if isinstance(command, Start):
+                    return self._start(command, arrived)
+                if isinstance(command, Resume):
+                    return self._resume(command, arrived)
+                backlog = self._obey(command, arrived)
+                if isinstance(command, Answer):
+                    return self._wait_for_reader()
+                if self._staying:
+                    return self._done.wait()
+                if backlog > self._limits.queue_bytes:
+                    return self._wait_for_room()
         except ProtocolError as error:
             self._end(error)
-
-    async def _carry_out(self, commands: Iterable[Command], arrived: float) -> None:
-        for command in commands:
-            backlog = 0
-            if isinstance(command, Start):
-                await self._start(command, arrived)
-            elif isinstance(command, Resume):
-                await self._resume(command, arrived)
-            else:
-                backlog = self._obey(command, arrived)
-            self._begun = True
-            if isinstance(command, Answer):
-                await self._wait_for_reader()
-            elif self._staying:
-                await self._done.wait()
-            elif backlog > self._limits.queue_bytes:
-                await self._wait_for_room()
+        return None
 
     def _obey(
         self,
