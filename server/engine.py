@@ -20,97 +20,25 @@ import contextlib
 import heapq
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from typing import Protocol as Interface
 
-from asr.errors import ConfigError, ProtocolError
-from asr.features import frame_span
-from asr.recognizer import NOTHING
-from asr.transcript import Event, Partial, Word
-from asr.transcript import Final as FinalEvent
-from server import wishes
-from server.dialogue import (
-    Acknowledge,
-    Configure,
-    Configured,
-    Done,
-    Failed,
-    Flush,
-    Flushed,
-    Heard,
-    Ping,
-    Pong,
-    Reply,
-)
-from server.snapshot import Record, Snapshot
+from asr.errors import ProtocolError
+from server.answers import Answers
+from server.dialogue import Failed, Reply
+from server.line import Deliver, Delivered, End, Job, Leave, Left, Line, Room
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from asr.recognizer import Recognizer
     from asr.resampling import Samples
     from asr.state import State
     from server.intake import Intake
+    from server.snapshot import Record, Snapshot
 
 _log = logging.getLogger(__name__)
-
-JOB_BYTES: Final = 128  # what a job costs in a queue beside its audio
-SAVE_SECONDS: Final = 1.0  # of audio from one snapshot that is to be saved to the next
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The last job of a line: close the open segment, then say goodbye.
-
-    Attributes:
-        error: why the session ends, or None when the client finished.
-    """
-
-    error: ProtocolError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Leave:
-    """The last job of a line that goes on elsewhere: answered with `Left`."""
-
-
-@dataclass(slots=True)
-class Ending:
-    """A line whose audio has ended, while the last blocks are done: one in each round.
-
-    Attributes:
-        error: why it ends, or None when the client finished.
-        arrived: when the end was announced.
-        states: of the streams; those of the line stay as they were until all is done.
-        replies: so far; they are handed over all together.
-    """
-
-    error: ProtocolError | None
-    arrived: float
-    states: list[State]
-    replies: list[Reply]
-
-
-Job = bytes | memoryview | Flush | Configure | Ping | Acknowledge | End | Leave
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """The line's backlog is below half of its bound again (no client hears of this)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """All jobs of the line are done; its snapshot is all that there is (no client hears this)."""
-
-
-# A snapshot among the replies is to be saved: a second of audio or a final after the last one.
-Delivered = Reply | Room | Left | Snapshot
-Deliver = Callable[[list[Delivered]], None]
 
 
 class Meter(Interface):
@@ -123,105 +51,6 @@ class Meter(Interface):
     def end(self, audio_seconds: float) -> None:
         """The round is over; so much audio was recognised in it, of all lines together."""
         ...
-
-
-class Line:
-    """One session's stream in the engine. `Engine.open` makes it; only the engine writes to it."""
-
-    def __init__(
-        self,
-        states: Sequence[State],
-        intake: Intake,
-        deliver: Deliver,
-        opened: float,
-        record: Record | None = None,
-    ) -> None:
-        self.states = list(states)  # of the channels, if each is heard apart
-        self.intake = intake
-        self.deliver = deliver
-        self.opened = opened
-        self.record = record  # of what was said, where the session can be resumed
-        self.snapshot = record.snapshot(states, intake.saved) if record else None
-        self.saved_position = intake.position  # of the last snapshot that was to be saved
-        self.jobs: deque[tuple[Job, float]] = deque()
-        self.audio_bytes = 0  # of audio that waits
-        self.unread = 0  # replies handed over and not yet taken off by the session
-        self.room_below: int | None = None  # bytes of backlog below which to say `Room`
-        self.partial_words = False  # whether partials are told with their words
-        self.ending: Ending | None = None
-        self.ended = False  # after `End`, `Leave` or a failure: takes no more jobs
-        self.failed = False  # nothing more is done for it
-        self.left = False  # `Leave` is done
-        self.busy = False  # a round is at work on it
-        self.closed = False
-
-    @property
-    def backlog_bytes(self) -> int:
-        """What the waiting jobs take in memory."""
-        return self.audio_bytes + JOB_BYTES * len(self.jobs)
-
-    @property
-    def backlog_ms(self) -> int:
-        """Milliseconds of audio that wait."""
-        return self.intake.milliseconds(self.audio_bytes)
-
-    @property
-    def waits(self) -> bool:
-        """Whether there is anything to be done."""
-        if self.ending is not None:
-            return True
-        return not self.failed and (self.intake.pending or bool(self.jobs))
-
-    @property
-    def hears_next(self) -> bool:
-        """Whether what is done next is to hear audio. There must be something."""
-        if self.ending is not None:
-            return False
-        return self.intake.pending or isinstance(self.jobs[0][0], bytes | memoryview)
-
-    @property
-    def deadline(self) -> float:
-        """When what is done next is due, in seconds. There must be something."""
-        spoken = self.opened + self.intake.position / self.intake.sample_rate
-        if self.ending is not None:
-            return max(self.ending.arrived, spoken)
-        return max(self.intake.arrived if self.intake.pending else self.jobs[0][1], spoken)
-
-    @property
-    def going(self) -> list[State]:
-        """The states that the next round steps."""
-        return self.states if self.ending is None else self.ending.states
-
-    def hear(self, pieces: list[tuple[bytes | memoryview, float]]) -> list[Samples]:
-        """What pieces of audio are at 16 kHz, for each of the states; see `Intake.take`."""
-        return self.intake.take(pieces) if self.ending is None else [NOTHING] * len(self.states)
-
-    def take(self) -> list[tuple[bytes | memoryview, float]] | tuple[Job, float]:
-        """Remove and return one slice of audio in pieces, or one other job.
-
-        No pieces while the intake holds audio that has not had its turn, or after the end.
-        """
-        if self.ending is not None or self.intake.pending:
-            return []
-        job, arrived = self.jobs[0]
-        if not isinstance(job, bytes | memoryview):
-            return self.jobs.popleft()
-        pieces: list[tuple[bytes | memoryview, float]] = []
-        room = self.intake.slice_bytes
-        while room and self.jobs:
-            job, arrived = self.jobs[0]
-            if not isinstance(job, bytes | memoryview):
-                break
-            if len(job) <= room:
-                self.jobs.popleft()
-                piece = job
-            else:
-                piece, rest = memoryview(job)[:room], memoryview(job)[room:]
-                self.jobs[0] = (rest, arrived)
-            pieces.append((piece, arrived))
-            room -= len(piece)
-            self.audio_bytes -= len(piece)
-        return pieces
 
 
 class Engine:
@@ -246,6 +75,7 @@ class Engine:
         meter: Meter | None = None,
     ) -> None:
         self._recognizer = recognizer
+        self._answers = Answers(recognizer)
         self._post = post
         self._company = company
         self._unread = unread
@@ -413,7 +243,9 @@ class Engine:
             try:
                 heard.append((line, line.hear(pieces)))
             except ProtocolError as error:
-                replies[line] = self._guarded(line, partial(self._refuse, line, error))
+                replies[line] = self._guarded(
+                    line, partial(self._refuse, line, error, line.intake.arrived)
+                )
         try:
             outcomes = self._recognizer.step_many(
                 [state for line, _ in heard for state in line.going],
@@ -425,140 +257,23 @@ class Engine:
             return replies
         following = iter(outcomes)
         for line, streams in heard:
-            replies[line] = self._took(line, [next(following) for _ in streams])
+            replies[line] = self._answers.took(line, [next(following) for _ in streams])
         return replies
 
     def _step(self, line: Line, streams: list[Samples]) -> list[Reply]:
-        return self._took(line, self._recognizer.step_many(line.going, streams))
-
-    def _took(self, line: Line, outcomes: list[tuple[State, list[Event]]]) -> list[Reply]:
-        """Keep what a step made of a line's states; what there is to tell."""
-        if line.ending is not None:
-            return self._ended(line, line.ending, outcomes)
-        line.states = [state for state, _ in outcomes]
-        return [
-            self._heard(line, event, number)
-            for number, (_, events) in enumerate(outcomes)
-            for event in events
-        ]
-
-    def _refuse(self, line: Line, error: ProtocolError) -> list[Reply]:
-        """End a line whose audio is not what it should be, behind the finals of what was."""
-        with self._changed:
-            self._fail(line)
-        return self._end(line, error, line.intake.arrived)
-
-    def _heard(self, line: Line, event: Event, stream: int) -> Reply:
-        words: tuple[Word, ...] = ()
-        if line.partial_words and isinstance(event, Partial):
-            words = self._open_words(line, stream)
-        intake = line.intake
-        since = intake.arrival(event.position)
-        return Heard(intake.at_input_rate(event), since, words, _channel(line, stream))
-
-    def _open_words(self, line: Line, stream: int) -> tuple[Word, ...]:
-        """The words of the open segment, after a round: a partial is the last of its events."""
-        state = line.states[stream]
-        words = state.words
-        for word in state.codec.tentative(state.decoder):
-            span = frame_span(word.start, word.end, state.samples)
-            words += (Word(word.text, *span, word.confidence),)
-        if not words:
-            return ()
-        timed = line.intake.at_input_rate(FinalEvent(state.segment, words, "", state.samples))
-        return timed.words if isinstance(timed, FinalEvent) else ()
+        return self._answers.took(line, self._recognizer.step_many(line.going, streams))
 
     def _answer(self, line: Line, job: Job, arrived: float) -> list[Reply]:
-        match job:
-            case Ping(message_id):
-                return [Pong(message_id, line.intake.position, arrived)]
-            case Flush(message_id):
-                streams = range(len(line.states))
-                return [self._flushed(line, message_id, arrived, n) for n in streams]
-            case Configure():
-                return self._configure(line, job, arrived)
-            case Acknowledge(segments):
-                if line.record is not None:
-                    line.record.acknowledge(segments)
-                return []
-            case End(error):
-                return self._end(line, error, arrived)
-            case Leave():
-                line.left = True
-                return []
-            case _:  # pragma: no cover - audio is never answered
-                raise TypeError(job)
-
-    def _configure(self, line: Line, wanted: Configure, arrived: float) -> list[Reply]:
-        """Change the options of the line from here on, or end it if that cannot be."""
-        phrases, unsupported = wishes.expected(self._recognizer, wanted.phrases)
         try:
-            states = [self._configured(state, wanted, phrases) for state in line.states]
-        except ConfigError as error:
-            with self._changed:
-                self._fail(line)
-            return self._end(line, wishes.refused(error), arrived)
-        line.states = states
-        unsupported = (*wanted.unsupported, *unsupported)
-        return [Configured(unsupported, line.intake.position, arrived)]
+            return self._answers.answer(line, job, arrived)
+        except ProtocolError as error:
+            return self._refuse(line, error, arrived)
 
-    def _configured(
-        self, state: State, wanted: Configure, phrases: tuple[str, ...] | None
-    ) -> State:
-        if phrases is not None:
-            state = self._recognizer.expect(state, phrases)
-        if wanted.endpoint_ms is None:
-            return state
-        return replace(state, options=replace(state.options, endpoint_ms=wanted.endpoint_ms))
-
-    def _flushed(
-        self, line: Line, message_id: int | str | None, arrived: float, stream: int
-    ) -> Flushed:
-        """What a stream of the line would say at its end, said on copies."""
-        intake, state = line.intake, line.states[stream]
-        rest = intake.preview()[stream]
-        events: list[Event] = []
-        if rest.size:
-            state, events = self._recognizer.step(state, rest)
-        events = [*events, *self._recognizer.flush(state)]
-        finals = [intake.at_input_rate(e) for e in events if isinstance(e, FinalEvent)]
-        words = [word for e in finals if isinstance(e, FinalEvent) for word in e.words]
-        channel = _channel(line, stream)
-        return Flushed(message_id, tuple(words), intake.position, channel, arrived)
-
-    def _end(self, line: Line, error: ProtocolError | None, arrived: float) -> list[Reply]:
-        """The audio of a line has ended: its last blocks are done in the rounds to come."""
-        states = line.states
-        if not states[0].ended:  # as it is where the end itself is resumed
-            rest = line.intake.preview()
-            states = [self._recognizer.end(*each) for each in zip(states, rest, strict=True)]
-        line.ending = Ending(error or line.intake.cut_off(), arrived, states, [])
-        return self._farewell(line, line.ending)
-
-    def _ended(
-        self, line: Line, ending: Ending, outcomes: list[tuple[State, list[Event]]]
-    ) -> list[Reply]:
-        """Keep what a step made of the end of a line; what there is to tell."""
-        ending.states = [state for state, _ in outcomes]
-        ending.replies += [
-            Heard(line.intake.at_input_rate(event), ending.arrived, (), _channel(line, number))
-            for number, (_, events) in enumerate(outcomes)
-            for event in events
-        ]
-        return self._farewell(line, ending)
-
-    def _farewell(self, line: Line, ending: Ending) -> list[Reply]:
-        """Everything there is to tell of the end of a line when it is over, nothing before."""
-        if not all(state.finished for state in ending.states):
-            return []
-        line.intake.end()
-        line.states, line.ending = ending.states, None
-        if ending.error is not None:
-            return [*ending.replies, Failed(ending.error)]
-        intake = line.intake
-        repaired = intake.repaired + sum(state.repaired for state in line.states)
-        done = Done(intake.position, intake.sample_rate, repaired, ending.arrived)
-        return [*ending.replies, done]
+    def _refuse(self, line: Line, error: ProtocolError, arrived: float) -> list[Reply]:
+        """End a line that is not what it should be, behind the finals of what was."""
+        with self._changed:
+            self._fail(line)
+        return self._answers.end(line, error, arrived)
 
     def _guarded(self, line: Line, work: Callable[[], list[Reply]]) -> list[Reply]:
         """Do the work of one line; a failure of ours ends that line with an error and no other."""
@@ -586,7 +301,7 @@ class Engine:
     def _hand_over(self, replies: dict[Line, list[Reply]]) -> None:
         """Post what the round brought, in one go."""
         delivery: list[tuple[Line, list[Delivered]]] = []
-        remembered = {line: _remember(line, said) for line, said in replies.items()}
+        remembered = {line: line.remember(said) for line, said in replies.items()}
         with self._changed:
             for line, (said, snapshot) in remembered.items():
                 line.busy = False
@@ -603,40 +318,6 @@ class Engine:
                     delivery.append((line, [*said, *notes]))
         if delivery:
             self._post(partial(_deliver, delivery))
-
-
-def _remember(line: Line, said: list[Reply]) -> tuple[list[Reply], Snapshot | None]:
-    """Note what a round of a line brought.
-
-    Returns:
-        What the client does not have of it, and a snapshot if one is to be saved.
-    """
-    record = line.record
-    if record is None:
-        return said, None
-    if any(isinstance(reply, Failed) for reply in said):
-        line.record = line.snapshot = None
-        return said, None
-    new = [
-        r for r in said if not isinstance(r, Heard) or r.event.segment >= record.has[r.channel or 0]
-    ]
-    finals = False
-    for reply in new:
-        if isinstance(reply, Heard) and isinstance(reply.event, FinalEvent):
-            record.keep(reply.event, reply.channel or 0)
-            finals = True
-    passed = line.intake.position - line.saved_position
-    due = finals or line.left or passed >= SAVE_SECONDS * line.intake.sample_rate
-    if not due:
-        return new, None
-    line.snapshot = record.snapshot(line.states, line.intake.saved)
-    line.saved_position = line.intake.position
-    return new, line.snapshot
-
-
-def _channel(line: Line, stream: int) -> int | None:
-    """Which channel a stream of the line is, if they are heard apart."""
-    return stream if line.intake.format.channels_apart else None
 
 
 def _deliver(delivery: list[tuple[Line, list[Delivered]]]) -> None:

@@ -42,8 +42,8 @@ from server.dialogue import (
     SlowDown,
     Start,
 )
-from server.engine import Delivered, End, Engine, Leave, Left, Line, Room
 from server.intake import Intake
+from server.line import Delivered, End, Leave, Left, Line, Room
 from server.resume import reopen
 from server.snapshot import Record, Snapshot
 
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from asr.recognizer import Recognizer
+    from server.engine import Engine
     from server.limits import Limits
     from server.resume import Hold, Resumption
 

@@ -30,8 +30,9 @@ from server.dialogue import (
     Reply,
     Start,
 )
-from server.engine import End, Engine, Job, Line
+from server.engine import Engine
 from server.intake import Intake
+from server.line import End, Job, Line
 from tests import tiny
 from tests.server.tones import recognizer
 

@@ -23,8 +23,9 @@ from server.dialogue import (
     Ping,
     Pong,
 )
-from server.engine import Delivered, End, Engine, Line, Room
+from server.engine import Engine
 from server.intake import Intake, restore_state
+from server.line import Delivered, End, Line, Room
 from tests.server.sounds import KINDS, announced, encode, noise, pieces, truth
 from tests.server.tones import ToneNetwork, alone, events_alone, recognizer, sing
 from tests.tiny import recognizer as tiny

@@ -23,8 +23,9 @@ from server.dialogue import (
     Ping,
     Pong,
 )
-from server.engine import JOB_BYTES, Delivered, End, Engine, Line, Room
+from server.engine import Engine
 from server.intake import Intake
+from server.line import JOB_BYTES, Delivered, End, Line, Room
 from tests.server.tones import ToneNetwork, alone, events_alone, recognizer, sing
 
 FORMAT = AudioFormat("f32le", 16000)

@@ -29,8 +29,8 @@ from server.dialogue import (
     SlowDown,
     Start,
 )
-from server.engine import JOB_BYTES
 from server.limits import Limits
+from server.line import JOB_BYTES
 from server.native import Native
 from server.protocols import wire
 from server.snapshot import KEPT_WORDS, Seal

@@ -1,0 +1,230 @@
+"""One session's stream in the engine: the jobs that wait, its states, and what is told of it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from asr.features import frame_span
+from asr.recognizer import NOTHING
+from asr.transcript import Event, Partial, Word
+from asr.transcript import Final as FinalEvent
+from server.dialogue import Acknowledge, Configure, Failed, Flush, Heard, Ping, Reply
+from server.snapshot import Record, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asr.errors import ProtocolError
+    from asr.resampling import Samples
+    from asr.state import State
+    from server.intake import Intake
+
+JOB_BYTES: Final = 128  # what a job costs in a queue beside its audio
+SAVE_SECONDS: Final = 1.0  # of audio from one snapshot that is to be saved to the next
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The last job of a line: close the open segment, then say goodbye.
+
+    Attributes:
+        error: why the session ends, or None when the client finished.
+    """
+
+    error: ProtocolError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """The last job of a line that goes on elsewhere: answered with `Left`."""
+
+
+@dataclass(slots=True)
+class Ending:
+    """A line whose audio has ended, while the last blocks are done: one in each round.
+
+    Attributes:
+        error: why it ends, or None when the client finished.
+        arrived: when the end was announced.
+        states: of the streams; those of the line stay as they were until all is done.
+        replies: so far; they are handed over all together.
+    """
+
+    error: ProtocolError | None
+    arrived: float
+    states: list[State]
+    replies: list[Reply]
+
+
+Job = bytes | memoryview | Flush | Configure | Ping | Acknowledge | End | Leave
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The line's backlog is below half of its bound again (no client hears of this)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """All jobs of the line are done; its snapshot is all that there is (no client hears this)."""
+
+
+# A snapshot among the replies is to be saved: a second of audio or a final after the last one.
+Delivered = Reply | Room | Left | Snapshot
+Deliver = Callable[[list[Delivered]], None]
+
+
+class Line:
+    """One session's stream in the engine. `Engine.open` makes it; only the engine writes to it."""
+
+    def __init__(
+        self,
+        states: Sequence[State],
+        intake: Intake,
+        deliver: Deliver,
+        opened: float,
+        record: Record | None = None,
+    ) -> None:
+        self.states = list(states)  # of the channels, if each is heard apart
+        self.intake = intake
+        self.deliver = deliver
+        self.opened = opened
+        self.record = record  # of what was said, where the session can be resumed
+        self.snapshot = record.snapshot(states, intake.saved) if record else None
+        self.saved_position = intake.position  # of the last snapshot that was to be saved
+        self.jobs: deque[tuple[Job, float]] = deque()
+        self.audio_bytes = 0  # of audio that waits
+        self.unread = 0  # replies handed over and not yet taken off by the session
+        self.room_below: int | None = None  # bytes of backlog below which to say `Room`
+        self.partial_words = False  # whether partials are told with their words
+        self.ending: Ending | None = None
+        self.ended = False  # after `End`, `Leave` or a failure: takes no more jobs
+        self.failed = False  # nothing more is done for it
+        self.left = False  # `Leave` is done
+        self.busy = False  # a round is at work on it
+        self.closed = False
+
+    @property
+    def backlog_bytes(self) -> int:
+        """What the waiting jobs take in memory."""
+        return self.audio_bytes + JOB_BYTES * len(self.jobs)
+
+    @property
+    def backlog_ms(self) -> int:
+        """Milliseconds of audio that wait."""
+        return self.intake.milliseconds(self.audio_bytes)
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is anything to be done."""
+        if self.ending is not None:
+            return True
+        return not self.failed and (self.intake.pending or bool(self.jobs))
+
+    @property
+    def hears_next(self) -> bool:
+        """Whether what is done next is to hear audio. There must be something."""
+        if self.ending is not None:
+            return False
+        return self.intake.pending or isinstance(self.jobs[0][0], bytes | memoryview)
+
+    @property
+    def deadline(self) -> float:
+        """When what is done next is due, in seconds. There must be something."""
+        spoken = self.opened + self.intake.position / self.intake.sample_rate
+        if self.ending is not None:
+            return max(self.ending.arrived, spoken)
+        return max(self.intake.arrived if self.intake.pending else self.jobs[0][1], spoken)
+
+    @property
+    def going(self) -> list[State]:
+        """The states that the next round steps."""
+        return self.states if self.ending is None else self.ending.states
+
+    def hear(self, pieces: list[tuple[bytes | memoryview, float]]) -> list[Samples]:
+        """What pieces of audio are at 16 kHz, for each of the states; see `Intake.take`."""
+        return self.intake.take(pieces) if self.ending is None else [NOTHING] * len(self.states)
+
+    def take(self) -> list[tuple[bytes | memoryview, float]] | tuple[Job, float]:
+        """Remove and return one slice of audio in pieces, or one other job.
+
+        No pieces while the intake holds audio that has not had its turn, or after the end.
+        """
+        if self.ending is not None or self.intake.pending:
+            return []
+        job, arrived = self.jobs[0]
+        if not isinstance(job, bytes | memoryview):
+            return self.jobs.popleft()
+        pieces: list[tuple[bytes | memoryview, float]] = []
+        room = self.intake.slice_bytes
+        while room and self.jobs:
+            job, arrived = self.jobs[0]
+            if not isinstance(job, bytes | memoryview):
+                break
+            if len(job) <= room:
+                self.jobs.popleft()
+                piece = job
+            else:
+                piece, rest = memoryview(job)[:room], memoryview(job)[room:]
+                self.jobs[0] = (rest, arrived)
+            pieces.append((piece, arrived))
+            room -= len(piece)
+            self.audio_bytes -= len(piece)
+        return pieces
+
+    def heard(self, event: Event, stream: int) -> Reply:
+        """What is told of an event of a stream, after a round."""
+        words: tuple[Word, ...] = ()
+        if self.partial_words and isinstance(event, Partial):
+            words = self._open_words(stream)
+        since = self.intake.arrival(event.position)
+        return Heard(self.intake.at_input_rate(event), since, words, self.channel(stream))
+
+    def _open_words(self, stream: int) -> tuple[Word, ...]:
+        """The words of the open segment, after a round: a partial is the last of its events."""
+        state = self.states[stream]
+        words = state.words
+        for word in state.codec.tentative(state.decoder):
+            span = frame_span(word.start, word.end, state.samples)
+            words += (Word(word.text, *span, word.confidence),)
+        if not words:
+            return ()
+        timed = self.intake.at_input_rate(FinalEvent(state.segment, words, "", state.samples))
+        return timed.words if isinstance(timed, FinalEvent) else ()
+
+    def channel(self, stream: int) -> int | None:
+        """Which channel a stream is, if they are heard apart."""
+        return stream if self.intake.format.channels_apart else None
+
+    def remember(self, said: list[Reply]) -> tuple[list[Reply], Snapshot | None]:
+        """Note what a round brought.
+
+        Returns:
+            What the client does not have of it, and a snapshot if one is to be saved.
+        """
+        record = self.record
+        if record is None:
+            return said, None
+        if any(isinstance(reply, Failed) for reply in said):
+            self.record = self.snapshot = None
+            return said, None
+        new = [
+            r
+            for r in said
+            if not isinstance(r, Heard) or r.event.segment >= record.has[r.channel or 0]
+        ]
+        finals = False
+        for reply in new:
+            if isinstance(reply, Heard) and isinstance(reply.event, FinalEvent):
+                record.keep(reply.event, reply.channel or 0)
+                finals = True
+        passed = self.intake.position - self.saved_position
+        due = finals or self.left or passed >= SAVE_SECONDS * self.intake.sample_rate
+        if not due:
+            return new, None
+        self.snapshot = record.snapshot(self.states, self.intake.saved)
+        self.saved_position = self.intake.position
+        return new, self.snapshot
