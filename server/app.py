@@ -11,9 +11,6 @@ import asyncio
 import contextlib
 import logging
 import secrets
-import signal
-import socket
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
@@ -23,18 +20,20 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from asr.acoustic import BLOCK_OUTPUTS
-from asr.errors import Error, ProtocolError
+from asr.errors import ProtocolError
 from asr.features import FRAME_SAMPLES
 from asr.resampling import SAMPLE_RATE
 from asr.transcript import Final as FinalEvent
 from server import metrics as figures
-from server.admission import Access, Admission, Refusal, client_address, no_key
+from server.admission import Access, Admission, client_address
 from server.dialogue import Heard, Hello, ModelInfo, Protocol, Reply
 from server.engine import Engine
 from server.keys import SUBPROTOCOLS
+from server.lifetime import BACKLOG, listen
 from server.limits import Limits
 from server.logs import tell
 from server.metrics import Meter, Metrics
+from server.probes import Probes, typed
 from server.protocols import wyoming
 from server.resume import keep_here
 from server.routes import ROUTES
@@ -43,6 +42,7 @@ from server.tcp import READ_BYTES, TcpConnection
 from server.visitor import Visitor
 
 if TYPE_CHECKING:
+    import socket
     import ssl
     from collections.abc import Callable, Sequence
 
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 FRAME_MS: Final = FRAME_SAMPLES * 1000 // SAMPLE_RATE  # of audio, for an output of the network
-BACKLOG: Final = 1024  # connections that the system holds until we take them
 
 
 class Server:
@@ -98,6 +97,7 @@ class Server:
         self.routes = ROUTES
         self.wyoming_listener: socket.socket | None = None
         self.admission = Admission(self._limits, access or Access(), self._meter.queue_delay)
+        self._probes = Probes(self.admission, self._metrics, self._meter, self._limits)
         self.places: set[Visitor | TcpConnection] = set()
         self.sessions: set[Session] = set()
         self._connections: set[Visitor | TcpConnection] = set()
@@ -171,6 +171,7 @@ class Server:
             recognizer, post, unread=self._limits.unread_messages, meter=self._meter
         )
         self._engine.start()
+        self._probes.engine, self._probes.model = self._engine, self._model
         self.admission.loading = False
         self._metrics.hold(figures.READY, 1)
 
@@ -350,8 +351,9 @@ class Server:
         assert isinstance(connection, Visitor)  # noqa: S101 - made by `_visitors`
         self._handshakes.pop(connection, None)
         path = _path(request)
-        if path in PLAIN:
-            return PLAIN[path](self, connection, request)
+        answer = self._probes.answer(path, connection, request)
+        if answer is not None:
+            return answer
         if path not in self.routes:
             known = ", ".join(self.routes)
             return connection.respond(HTTPStatus.NOT_FOUND, f"not found; here is {known}\n")
@@ -362,12 +364,12 @@ class Server:
         )
         refusal = self.admission.refusal(request, address, asyncio.get_running_loop().time())
         if refusal is not None:
-            return self._refuse(connection, refusal)
+            return self._probes.refuse(connection, refusal)
         try:
             connection.protocol_spoken = self._speak(connection, request)
         except ProtocolError as error:
             content_type, body = self.routes[path].refusal(error)
-            return _typed(connection.respond(HTTPStatus.BAD_REQUEST, body), content_type)
+            return typed(connection.respond(HTTPStatus.BAD_REQUEST, body), content_type)
         connection.address = address
         connection.holder = self.admission.holder(request)
         self._let_in(connection, address)
@@ -392,57 +394,9 @@ class Server:
         fields = tuple(parse_qsl(query, keep_blank_values=True))
         return route.speak(Hello(fields, request.headers, self._model))
 
-    def _refuse(self, connection: ServerConnection, refusal: Refusal) -> Response:
-        self._metrics.rejected(refusal.reason)
-        tell(_log, "refused", logging.DEBUG, reason=refusal.reason)
-        response = connection.respond(refusal.status, f"{refusal.message}\n")
-        response.headers.update(refusal.headers)
-        return response
-
-    def _health(self, connection: ServerConnection, request: Request) -> Response:
-        """Whether it is any use to keep this process. Loading and draining are healthy."""
-        del request
-        stuck = self._meter.round_age() > self._limits.stuck_seconds
-        if stuck or (self._engine is not None and not self._engine.alive):
-            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "recognition is stuck\n")
-        return connection.respond(HTTPStatus.OK, "ok\n")
-
-    def _readiness(self, connection: ServerConnection, request: Request) -> Response:
-        """Whether a new session would be let in, whoever wants it."""
-        del request
-        refusal = self.admission.unavailable()
-        if refusal is None:
-            return connection.respond(HTTPStatus.OK, "ready\n")
-        response = connection.respond(refusal.status, f"{refusal.message}\n")
-        response.headers.update(refusal.headers)
-        return response
-
-    def _figures(self, connection: ServerConnection, request: Request) -> Response:
-        """What Prometheus reads; with a key, if sessions need one."""
-        if self.admission.access.keys is not None and self.admission.holder(request) is None:
-            return self._refuse(connection, no_key())
-        model = self._model
-        about = {"name": model.name, "id": model.id} if model else {}
-        response = connection.respond(HTTPStatus.OK, self._metrics.text(about))
-        return _typed(response, figures.CONTENT_TYPE)
-
-
-# What is answered without an upgrade.
-PLAIN: Final[dict[str, Callable[[Server, ServerConnection, Request], Response]]] = {
-    "/healthz": Server._health,  # noqa: SLF001
-    "/readyz": Server._readiness,  # noqa: SLF001
-    "/metrics": Server._figures,  # noqa: SLF001
-}
-
 
 def _path(request: Request | None) -> str:
     return request.path.partition("?")[0] if request is not None else ""
-
-
-def _typed(response: Response, content_type: str) -> Response:
-    del response.headers["Content-Type"]
-    response.headers["Content-Type"] = content_type
-    return response
 
 
 def _select_subprotocol(
@@ -453,28 +407,6 @@ def _select_subprotocol(
     return next((name for name in offered if name.lower() in SUBPROTOCOLS), None)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
-
-    Args:
-        host: a name or an address; `::` is all addresses, those of IPv4 too.
-        port: 0 takes a free one.
-
-    Raises:
-        Error: the address cannot be used.
-    """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, *_, address = min(found, key=lambda info: info[0] != socket.AF_INET)
-        both = family == socket.AF_INET6 and address[0] == "::" and socket.has_dualstack_ipv6()
-        return socket.create_server(
-            address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=both
-        )
-    except (OSError, OverflowError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise Error(f"{host} port {port}: cannot listen there ({reason})") from error
-
-
 def describe(recognizer: Recognizer) -> ModelInfo:
     """What clients are told about the model."""
     return ModelInfo(
@@ -483,60 +415,3 @@ def describe(recognizer: Recognizer) -> ModelInfo:
         BLOCK_OUTPUTS * FRAME_MS,
         recognizer.acoustic.look_ahead * FRAME_MS,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Events:
-    """What happens around a server that runs.
-
-    Attributes:
-        ready: called when sessions are taken.
-        renew: called on SIGHUP, to read keys and certificates again.
-        lifeline: of a worker: a file that can be read when its supervisor is gone. It then drains.
-            A worker drains however often it is told; ending it at once is up to the supervisor.
-    """
-
-    ready: Callable[[], None]
-    renew: Callable[[], None]
-    lifeline: int | None = None
-
-
-async def run(
-    server: Server, listener: socket.socket, load: Callable[[], Recognizer], events: Events
-) -> None:
-    """Serve until SIGINT or SIGTERM, then drain and stop; a second signal ends the process at once.
-
-    Args:
-        server: not started, without a recogniser.
-        listener: what to listen on.
-        load: loads the recogniser; called on another thread, while the server says `loading`.
-        events: what to do when.
-
-    Raises:
-        Error: the model cannot be loaded.
-    """
-    loop = asyncio.get_running_loop()
-    signalled = asyncio.Event()
-
-    def end() -> None:
-        signalled.set()
-        if events.lifeline is not None:
-            loop.remove_reader(events.lifeline)
-            return
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, end)
-    loop.add_signal_handler(signal.SIGHUP, events.renew)
-    if events.lifeline is not None:
-        loop.add_reader(events.lifeline, end)
-    await server.start_on(listener)
-    try:
-        server.begin(await asyncio.to_thread(load))
-        events.ready()
-        await signalled.wait()
-        await server.drain()
-    finally:
-        await server.stop()

@@ -208,7 +208,7 @@ def run(args: argparse.Namespace) -> int:
 
     import asyncio
 
-    from server import app, logs
+    from server import app, lifetime, logs
     from server.admission import is_loopback
     from server.metrics import Board, Metrics
     from server.routes import with_root
@@ -216,13 +216,13 @@ def run(args: argparse.Namespace) -> int:
 
     logs.configure(args.log_format)
     limits, access, certificate = _limits(args), _access(args), _certificate(args)
-    listener = app.listen(args.host, args.port)
+    listener = lifetime.listen(args.host, args.port)
     _warn(args.host, is_loopback(listener.getsockname()[0]), access, certificate)
     board = Board(args.workers)
     load, resumption = _loader(args), _resumption(args, limits)
     wyoming = None
     if args.wyoming_port is not None:
-        wyoming = app.listen(args.wyoming_host, args.wyoming_port)
+        wyoming = lifetime.listen(args.wyoming_host, args.wyoming_port)
 
     def work(worker: int, ready: Callable[[], None], lifeline: int | None) -> int:
         server = app.Server(
@@ -235,8 +235,8 @@ def run(args: argparse.Namespace) -> int:
         server.resumption = resumption()
         server.routes = with_root(args.root_protocol)
         server.wyoming_listener = wyoming
-        events = app.Events(ready, partial(_renew, args, server, certificate), lifeline)
-        asyncio.run(app.run(server, listener, load, events))
+        events = lifetime.Events(ready, partial(_renew, args, server, certificate), lifeline)
+        asyncio.run(lifetime.run(server, listener, load, events))
         return 0
 
     ready = partial(_tell_listening, listener, secure=certificate is not None)

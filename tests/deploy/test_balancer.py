@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from server.admission import Access, networks
-from server.app import listen
+from server.lifetime import listen
 from server.limits import Limits
 from tests.server.certificates import make_certificate
 from tests.server.sockets import (

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from asr.commands import serve
-from server import app, keys, metrics, resume
+from server import keys, metrics, resume
+from server.probes import PATHS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,7 +87,7 @@ def test_the_image_does_not_run_as_root_and_stops_in_order() -> None:
     assert f"EXPOSE {told.port}\n" in DOCKERFILE
     probe = re.search(r"HEALTHCHECK .*127\.0\.0\.1:(\d+)(/\w+)'", DOCKERFILE)
     assert probe
-    assert (int(probe[1]), probe[2] in app.PLAIN) == (told.port, True)
+    assert (int(probe[1]), probe[2] in PATHS) == (told.port, True)
 
 
 def test_the_dockerfile_is_as_hadolint_wants_it() -> None:
@@ -170,7 +171,7 @@ def test_pods_start_what_there_is() -> None:
     assert {entry["name"] for entry in pod["env"]} == {keys.ENVIRONMENT, resume.SECRET_VARIABLE}
     probes = [pod[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")]
     assert [probe["path"] for probe in probes] == ["/readyz", "/readyz", "/healthz"]
-    assert {probe["path"] for probe in probes} <= set(app.PLAIN)
+    assert {probe["path"] for probe in probes} <= set(PATHS)
 
 
 def test_pods_have_time_to_drain() -> None:
@@ -209,4 +210,4 @@ def test_the_autoscaler_reads_a_figure_that_there_is() -> None:
     used = set(re.findall(r"asr_\w+", rule["metricsQuery"] + rule["seriesQuery"]))
     assert used == {"asr_queue_delay_seconds_bucket", "asr_queue_delay_seconds_count"} <= known
     (endpoint,) = one("PodMonitor")["spec"]["podMetricsEndpoints"]
-    assert endpoint["path"] in app.PLAIN
+    assert endpoint["path"] in PATHS

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.audio import to_s16le
-from server.app import listen
 from server.dialogue import Failed
+from server.lifetime import listen
 from server.limits import Limits
 from server.protocols.wyoming import DATA_BYTES, LINE_BYTES, PAYLOAD_BYTES, Framing, Wyoming
 from tests.server.command import serve
