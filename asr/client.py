@@ -324,8 +324,11 @@ async def _connected(url: str) -> AsyncIterator[ClientConnection]:
         raise PassingError(f"{url}: no answer in time; is this the right address?") from error
     except OSError as error:
         refused = isinstance(error, ConnectionRefusedError)
-        reason = "connection refused" if refused else error.strerror or str(error)
-        raise PassingError(f"{url}: cannot connect ({reason}); does the server run?") from error
+        reason = "connection refused" if refused else error.strerror or str(error) or "cut off"
+        wanted = "run, and with encryption" if url.lower().startswith("wss:") else "run"
+        raise PassingError(
+            f"{url}: cannot connect ({reason}); does the server {wanted}?"
+        ) from error
 
 
 def _credentials() -> dict[str, str]:

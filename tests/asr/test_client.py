@@ -389,7 +389,10 @@ async def test_encryption_where_there_is_none_gives_one_line() -> None:
     """`wss://` against a plain port."""
     async with serving() as service:
         url = f"wss://127.0.0.1:{service.port}"
-        assert str(await refused(url)).startswith(f"{url}: ")
+        told = str(await refused(url))
+    assert told.startswith(f"{url}: cannot connect (")
+    assert "()" not in told
+    assert told.endswith("; does the server run, and with encryption?")
 
 
 class Wire:
