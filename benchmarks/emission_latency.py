@@ -92,7 +92,7 @@ def main(arguments: Sequence[str]) -> int:
                 "fraction",
                 1,
                 (value, value),
-                details=details | asdict(found.flicker),
+                details=details | {"flicker": asdict(found.flicker)},
             )
         )
     code = report("emission_latency", figures, arguments, args.results if args.record else None)

@@ -261,7 +261,7 @@ def test_emission_latency_is_measured_where_words_have_ends(
     assert found["emission_latency.stable.p90"]["target"] is None
     for name in ("taken_back", "returned"):
         flicker = found[f"emission_latency.{name}"]
-        assert flicker["value"] == flicker["details"][name] / len(words)
+        assert flicker["value"] == flicker["details"]["flicker"][name] / len(words)
     with pytest.raises(DataError, match="asr align"):
         emission_latency.main(inputs)
 
