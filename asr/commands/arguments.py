@@ -36,6 +36,17 @@ def amount(text: str) -> float:
     return value
 
 
+def seconds(text: str) -> float:
+    """A finite number of 0 or more."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds, 0 or more")
+    return value
+
+
 def check_apart(out: Path, inputs: Iterable[Path]) -> None:
     """Refuse to write over what is read: it would be lost, partly before it has been read.
 

@@ -8,8 +8,9 @@ import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from asr.commands import UsageError, recognition
+from asr.commands import UsageError, arguments, recognition
 
 if TYPE_CHECKING:
     import socket
@@ -64,11 +65,11 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
     recognition.add_decoder_argument(parser)
     parser.add_argument(
-        "--threads", type=_count, default=1, help="threads inside the network (default: 1)"
+        "--threads", type=arguments.count, default=1, help="threads inside the network (default: 1)"
     )
     parser.add_argument(
         "--workers",
-        type=_count,
+        type=arguments.count,
         default=1,
         help="processes that share the port; best as many as there are cores (default: 1)",
     )
@@ -95,6 +96,7 @@ def _add_access(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--allow-origin",
         action="append",
+        type=_origin,
         default=[],
         metavar="ORIGIN",
         help="web page that may connect from another host, as https://example.org; repeatable",
@@ -111,36 +113,36 @@ def _add_access(group: argparse._ArgumentGroup) -> None:
 def _add_limits(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--max-sessions",
-        type=_count,
+        type=arguments.count,
         default=64,
         help="sessions at a time; others are told to come back (default: 64)",
     )
     group.add_argument(
         "--max-sessions-per-address",
-        type=_count,
+        type=arguments.count,
         help="of them from one address (default: as many as there may be)",
     )
     group.add_argument(
         "--max-connects",
-        type=_count,
+        type=arguments.count,
         default=50,
         help="connections a second from one address (default: 50)",
     )
     group.add_argument(
         "--max-message-bytes",
-        type=_count,
+        type=arguments.count,
         default=2**20,
         help="size of one message (default: 1048576)",
     )
     group.add_argument(
         "--max-session-seconds",
-        type=float,
+        type=arguments.seconds,
         default=43200.0,
         help="time that a session may last in all (default: 43200)",
     )
     group.add_argument(
         "--drain-seconds",
-        type=float,
+        type=arguments.seconds,
         default=5.0,
         help="time that sessions have for finishing by themselves when stopped (default: 5)",
     )
@@ -169,7 +171,7 @@ def _add_foreign(group: argparse._ArgumentGroup) -> None:
 def _add_resumption(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--resume-seconds",
-        type=float,
+        type=arguments.seconds,
         default=300.0,
         help="how long a session waits for its client to come back (default: 300)",
     )
@@ -374,7 +376,8 @@ def _port(text: str) -> int:
     raise argparse.ArgumentTypeError(f"{text} is no port: 0 to 65535")
 
 
-def _count(text: str) -> int:
-    if text.isdecimal() and int(text) >= 1:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text} is not a whole number of 1 or more")
+def _origin(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme in {"http", "https"} and parts.netloc and not parts.path.strip("/"):
+        return text.rstrip("/")
+    raise argparse.ArgumentTypeError(f"{text} is no origin, such as https://example.org")

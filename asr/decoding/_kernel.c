@@ -1110,5 +1110,8 @@ static PyMethodDef methods[] = {
      "foremost(tables, most, hypotheses, arena, shown, scratch) -> (hypothesis, word, score, word_lm)"},
     {"scratch_bytes", scratch_bytes, METH_VARARGS, "scratch_bytes(parameters, most) -> size"},
     {NULL, NULL, 0, NULL}};
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernel", NULL, 0, methods, NULL, NULL, NULL, NULL};
+/* Of this file as it was compiled: what was built before it changed is not to be used. */
+static int tell_source(PyObject *module) { return PyModule_AddStringConstant(module, "source", SOURCE_DIGEST); }
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, tell_source}, {0, NULL}};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernel", NULL, 0, methods, slots, NULL, NULL, NULL};
 PyMODINIT_FUNC PyInit__kernel(void) { return PyModuleDef_Init(&definition); }

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import struct
 import warnings
+from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -34,6 +36,7 @@ try:
 except ImportError:
     _kernel = None
 native: Any = _kernel  # the compiled module, or None
+SOURCE = Path(__file__).with_name("_kernel.c")  # there where asr is used from its checkout
 
 
 class Waiting(NamedTuple):
@@ -93,17 +96,23 @@ def engine(tables: Tables) -> Engine:
     if os.environ.get(PURE, "") not in {"", "0"}:
         return PythonEngine(tables)
     if native is None:
-        # Explicitly, since the place in the source would make a second line of it.
-        warnings.warn_explicit(
+        _warn(
             "the beam search was not compiled and runs in Python, slowly; install asr where there "
-            "is a C compiler",
-            RuntimeWarning,
-            "asr",
-            1,
-            registry=_REGISTRY,
+            "is a C compiler"
+        )
+        return PythonEngine(tables)
+    if SOURCE.exists() and sha256(SOURCE.read_bytes()).hexdigest() != native.source:
+        _warn(
+            f"{SOURCE} has changed since it was compiled, so the beam search runs in Python, "
+            "slowly; install the checkout again (pip install -e .)"
         )
         return PythonEngine(tables)
     return CompiledEngine(tables)
+
+
+def _warn(text: str) -> None:
+    # Explicitly, since the place in the source would make a second line of it.
+    warnings.warn_explicit(text, RuntimeWarning, "asr", 1, registry=_REGISTRY)
 
 
 _REGISTRY: dict[str | tuple[str, type[Warning], int], int] = {}  # remembers that it was said

@@ -30,6 +30,8 @@ from asr.decoding.settings import BeamSettings
 from tests.asr.small_language import frames, language
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from asr.decoding import DecodedWord
@@ -167,6 +169,20 @@ def test_without_the_kernel_python_takes_over_and_says_so_once(
     assert ["was not compiled" in str(one.message) for one in told] == [True]
     assert isinstance(first.engine, PythonEngine)
     assert isinstance(second.engine, PythonEngine)
+
+
+def test_a_kernel_of_other_sources_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """After an update that was not built, it would take other arguments, or give other words."""
+    changed = tmp_path / "_kernel.c"
+    changed.write_bytes(kernel.SOURCE.read_bytes() + b"\n")
+    monkeypatch.setattr(kernel, "SOURCE", changed)
+    monkeypatch.setattr(kernel, "_REGISTRY", {})
+    with pytest.warns(RuntimeWarning, match="has changed since it was compiled"):
+        assert isinstance(language(2).decoder(BeamSettings()).engine, PythonEngine)
+    monkeypatch.setattr(kernel, "SOURCE", tmp_path / "gone.c")  # as in a wheel
+    assert isinstance(language(2).decoder(BeamSettings()).engine, CompiledEngine)
 
 
 @pytest.mark.parametrize(("value", "kind"), [("1", PythonEngine), ("0", CompiledEngine)])

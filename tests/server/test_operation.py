@@ -198,6 +198,26 @@ def test_a_certificate_that_is_none_is_one_clear_line(tmp_path: Path) -> None:
         good.load()
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--drain-seconds", "-1"),
+        ("--drain-seconds", "inf"),
+        ("--max-session-seconds", "nan"),
+        ("--max-sessions", "0"),
+        ("--allow-origin", "example.org"),
+        ("--allow-origin", "https://example.org/page"),
+    ],
+)
+def test_amounts_and_origins_that_make_no_sense_are_wrong_usage(option: str, value: str) -> None:
+    """An origin that no browser ever sends would be let in silently, and never come."""
+    from asr import commands
+
+    with pytest.raises(SystemExit) as left:
+        commands.main(["serve", option, value])
+    assert left.value.code == 2
+
+
 def test_a_certificate_without_its_key_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     """Neither is of use alone."""
     from asr import commands
