@@ -42,7 +42,7 @@ def calibrations(
     frames: Sequence[NDArray[np.float32]],
     utterances: Sequence[Utterance],
 ) -> list[Calibration]:
-    """Of committed words; and of tentative ones where the times of all words are known.
+    """Of committed words; and of tentative ones where the times of words are known.
 
     Args:
         language: to search.
@@ -52,8 +52,13 @@ def calibrations(
     """
     decoder = Collector(language, settings, frames[0].shape[1])
     found = [committed_words(decoder, frames, [utterance.text for utterance in utterances])]
-    if all(utterance.words for utterance in utterances):
-        found.append(tentative_words(decoder, frames, utterances))
+    timed = [
+        (rows, utterance)
+        for rows, utterance in zip(frames, utterances, strict=True)
+        if utterance.words
+    ]
+    if timed:
+        found.append(tentative_words(decoder, *zip(*timed, strict=True)))
     return found
 
 
