@@ -185,13 +185,13 @@ def test_the_log_probabilities_are_those_that_the_recogniser_decodes(cell: str) 
     recogniser = tiny.recognizer(cell, "int8")
     samples = tiny.sound(2, 5)
     seen: list[np.ndarray] = []
-    advance = recogniser.decoder.advance
+    advance_many = recogniser.decoder.advance_many
 
-    def listen(state: object, log_probs: np.ndarray) -> object:
-        seen.append(log_probs)
-        return advance(state, log_probs)
+    def listen(states: list[object], log_probs: list[np.ndarray]) -> object:
+        seen.extend(log_probs)
+        return advance_many(states, log_probs)
 
-    recogniser.decoder.advance = listen  # type: ignore[method-assign,assignment]
+    recogniser.decoder.advance_many = listen  # type: ignore[method-assign,assignment]
     recogniser.transcribe(samples)
     found = head_log_probs(
         recogniser.acoustic, tiny.normalisation(), samples, recogniser.decoder.head
