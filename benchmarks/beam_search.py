@@ -31,7 +31,7 @@ from asr.errors import ConfigError
 from asr.features import Normalisation
 from asr.onnx_backend import OnnxModel
 from benchmarks import inputs
-from benchmarks.calibration import calibrations
+from benchmarks.calibration import BLOCK, FRAMES_PER_SECOND, calibrations
 from benchmarks.figure import Figure, report
 from benchmarks.spelled_words import spelled_words
 from training.decoding import log_probabilities
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from asr.manifest import Utterance
 
 
-FRAMES_PER_SECOND = 25
-BLOCK = 2  # frames
 FREQUENT_WORDS, COMMON_WORDS = 20_000, 5_000  # ranks in the language model
 
 
