@@ -18,6 +18,7 @@ import soxr
 from numpy.typing import NDArray
 
 from asr.errors import DataError
+from training.generated import generated_music, generated_room
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,14 +67,15 @@ class Augmenter:
         speed = float(rng.uniform(*chosen.speed))
         if abs(speed - 1) > 1e-3:
             samples = soxr.resample(samples, RATE * speed, RATE, "LQ")
+        else:
+            speed = 1.0
         if self.rooms and rng.random() < chosen.room_probability:
             samples = reverberate(samples, self._room(rng))
         wordless = rng.random() < chosen.wordless_probability
         if wordless:
-            noise = self.voiceless[rng.integers(len(self.voiceless))]
-            samples = alike(samples, varied(noise, len(samples), rng))
+            samples = alike(samples, self._noise(self.voiceless, len(samples), rng))
         elif self.noises and rng.random() < chosen.noise_probability:
-            noise = varied(self.noises[rng.integers(len(self.noises))], len(samples), rng)
+            noise = self._noise(self.noises, len(samples), rng)
             samples = _added(samples, noise, float(rng.uniform(*chosen.snr_db)))
         if rng.random() < chosen.telephone_probability:
             samples = telephone(samples, rng)
@@ -84,26 +86,16 @@ class Augmenter:
             lead, tail = (int(n) for n in rng.integers(0, int(chosen.silence * RATE) + 1, 2))
         return Distorted(np.pad(samples, (lead, tail)).astype(np.float32), speed, lead, wordless)
 
+    def _noise(self, recorded: list[Samples], length: int, rng: np.random.Generator) -> Samples:
+        share = self.settings.generated_music
+        if share and rng.random() < share:
+            return generated_music(length, rng)
+        return varied(recorded[rng.integers(len(recorded))], length, rng)
+
     def _room(self, rng: np.random.Generator) -> Samples:
         if rng.random() < self.settings.generated_rooms:
             return generated_room(rng)
         return self.rooms[rng.integers(len(self.rooms))]
-
-
-def generated_room(rng: np.random.Generator) -> Samples:
-    """An impulse response of the statistical kind: a direct sound, then noise that dies away.
-
-    The reverberation time (60 dB) is 0.15 to 1.2 s, the direct sound 6 dB weaker to 12 dB stronger
-    than the rest, which begins 1 to 20 ms later and is duller than white (Polack 1988).
-    """
-    seconds, ratio_db, dullness = rng.uniform(0.15, 1.2), rng.uniform(-6, 12), rng.uniform(0, 0.9)
-    length = int(seconds * RATE)
-    spectrum = np.fft.rfft(rng.standard_normal(length))
-    tones = np.linspace(0, np.pi, len(spectrum))
-    noise = np.fft.irfft(spectrum / np.abs(1 - dullness * np.exp(-1j * tones)), length)
-    tail = noise * np.exp(-np.log(1e3) * np.arange(length) / length)
-    tail *= 10 ** (-ratio_db / 20) / np.sqrt(np.sum(tail**2))
-    return np.concatenate(([1.0], np.zeros(rng.integers(16, 320)), tail)).astype(np.float32)
 
 
 def telephone(samples: Samples, rng: np.random.Generator) -> Samples:

@@ -145,6 +145,7 @@ class Augmentation:
         wordless_probability: how often noise takes the place of the speech, with nothing to be
             written, so that noise is not taken for words. Needs `noise`, whose voices (kinds that
             begin with `babble`, `crowd` or `music (with singing)`) are left out.
+        generated_music: how much of the noise is made-up music instead of taken from `noise`.
         snr_db: lowest and highest ratio of speech to noise.
         rooms: folder of impulse responses; empty: none.
         room_probability: how often an utterance is heard through a room.
@@ -163,6 +164,7 @@ class Augmentation:
     noise: str = ""
     noise_probability: Share = 0.3
     wordless_probability: Share = 0.0
+    generated_music: Share = 0.0
     snr_db: tuple[Decibels, Decibels] = (5.0, 30.0)
     rooms: str = ""
     room_probability: Share = 0.2

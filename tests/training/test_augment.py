@@ -18,12 +18,12 @@ from tests.training.miniature import tones
 from training.augment import (
     Augmenter,
     add_noise,
-    generated_room,
     mask,
     reverberate,
     telephone,
     varied,
 )
+from training.generated import generated_music, generated_room
 from training.recipe import Augmentation
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Augmenter:
             noise_probability=0.7,
             rooms=str(folder / "rooms"),
             room_probability=0.7,
+            generated_music=0.5,
             generated_rooms=0.5,
             telephone_probability=0.5,
             silence_probability=0.5,
@@ -124,6 +125,28 @@ def test_a_generated_room_begins_with_the_direct_sound_and_dies_away(seed: int) 
     tail = room[320:]
     tenth = len(tail) // 10
     assert np.mean(tail[-tenth:] ** 2) < 1e-3 * np.mean(tail[:tenth] ** 2)
+
+
+@given(seed=st.integers(0, 500), length=st.integers(1, 60_000))
+@settings(max_examples=40)
+def test_generated_music_is_sound_of_any_length(seed: int, length: int) -> None:
+    """Finite, as long as asked for, never so loud that a mixture of it is lost."""
+    music = generated_music(length, rng(seed))
+    assert music.shape == (length,)
+    assert music.dtype == np.float32
+    assert np.abs(music).max() < 50
+    assert np.array_equal(music, generated_music(length, rng(seed)))
+
+
+def test_generated_music_holds_what_music_holds() -> None:
+    """Of many pieces most sound, and some are tones where others are nearly noise."""
+    flatness = []
+    for seed in range(60):
+        music = generated_music(32_000, rng(seed)).astype(float)
+        power = np.abs(np.fft.rfft(music * np.hanning(len(music)))) ** 2 + 1e-9
+        flatness.append(np.exp(np.mean(np.log(power))) / np.mean(power))
+    assert np.mean(np.array(flatness) < 0.01) > 0.5
+    assert max(flatness) > 0.05
 
 
 @given(seed=st.integers(0, 50))
