@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from asr import live, writers
-from asr.errors import Error
+from asr.errors import Error, ServerError
 from asr.recordings import opened
 
 if TYPE_CHECKING:
@@ -74,11 +74,17 @@ def transcribe(
 
 
 def attempt(settings: Settings, recognise: Recognise, recording: Recording) -> Written | Failure:
-    """As `transcribe`, with whatever makes a transcript of chunks and their sample rate."""
+    """As `transcribe`, with whatever makes a transcript of chunks and their sample rate.
+
+    Raises:
+        ServerError: it is a server that was not reached: no recording can be recognised.
+    """
     try:
         rate, chunks = opened(recording.path, settings.raw)
         transcript, repaired = recognise(chunks, rate)
     except Error as error:
+        if isinstance(error, ServerError) and not error.reached:
+            raise
         return Failure(str(error))
     content = writers.FORMATS[settings.form](transcript, recording.name)
     return Written(content, transcript.duration / rate, repaired)

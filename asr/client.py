@@ -307,27 +307,33 @@ async def _connected(url: str) -> AsyncIterator[ClientConnection]:
         ) as connection:
             yield connection
     except (InvalidURI, UnicodeError) as error:
-        raise ServerError(f"{url}: no websocket address; write it as ws://HOST:PORT") from error
+        raise ServerError(
+            f"{url}: no websocket address; write it as ws://HOST:PORT", reached=False
+        ) from error
     except InvalidStatus as error:
         told = f"{url}: {_refusal(error)}"
         if error.response.status_code in PASSING:
-            raise PassingError(told, _retry_after(error)) from error
-        raise ServerError(told) from error
+            raise PassingError(told, _retry_after(error), reached=False) from error
+        raise ServerError(told, reached=False) from error
     except (InvalidMessage, InvalidHandshake) as error:
-        raise PassingError(f"{url}: what answers there is no recognition server") from error
+        raise PassingError(
+            f"{url}: what answers there is no recognition server", reached=False
+        ) from error
     except ConnectionClosed as error:
         close = error.rcvd
         why = f"code {close.code} {close.reason}".strip() if close else "without a word"
         failure = PassingError if close is None or close.code in PASSING_CLOSES else ServerError
         raise failure(f"{url}: the server went away ({why}); try again") from error
     except TimeoutError as error:
-        raise PassingError(f"{url}: no answer in time; is this the right address?") from error
+        raise PassingError(
+            f"{url}: no answer in time; is this the right address?", reached=False
+        ) from error
     except OSError as error:
         refused = isinstance(error, ConnectionRefusedError)
         reason = "connection refused" if refused else error.strerror or str(error) or "cut off"
         wanted = "run, and with encryption" if url.lower().startswith("wss:") else "run"
         raise PassingError(
-            f"{url}: cannot connect ({reason}); does the server {wanted}?"
+            f"{url}: cannot connect ({reason}); does the server {wanted}?", reached=False
         ) from error
 
 

@@ -35,8 +35,10 @@ class PassingError(ServerError):
         retry_after: seconds after which it asks to be tried again, or None if it does not say.
     """
 
-    def __init__(self, message: str, retry_after: int | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, retry_after: int | None = None, *, reached: bool = True
+    ) -> None:
+        super().__init__(message, reached=reached)
         self.retry_after = retry_after
 
 

@@ -47,7 +47,16 @@ class ProtocolError(Error):
 
 
 class ServerError(Error):
-    """A server that cannot be reached, refuses to serve, or goes away."""
+    """A server that cannot be reached, refuses to serve, or goes away.
+
+    Attributes:
+        reached: whether it let us in, or may do so soon; where not, whatever is asked of it next
+            fails likewise.
+    """
+
+    def __init__(self, message: str, *, reached: bool = True) -> None:
+        super().__init__(message)
+        self.reached = reached
 
 
 class StateError(Error):

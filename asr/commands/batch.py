@@ -38,7 +38,8 @@ def run(args: argparse.Namespace, recordings: Sequence[Recording]) -> int:
     Raises:
         UsageError: the arguments contradict each other.
         Error: the model cannot be loaded, the folder is another job's or cannot be written, the
-            cluster fails, or a process died. What was written until then stays done.
+            server of `--url` cannot be reached, the cluster fails, or a process died. What was
+            written until then stays done.
     """
     if args.jobs > 1:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when NumPy is loaded
@@ -51,10 +52,13 @@ def run(args: argparse.Namespace, recordings: Sequence[Recording]) -> int:
         missing = results.missing(recordings, overwrite=args.overwrite)
         progress = _Progress(len(recordings), len(recordings) - len(missing))
         with results.writer() as writer:
-            for recording, outcome in engine.outcomes(missing) if missing else ():
-                if (content := progress.count(recording, outcome)) is not None:
-                    writer.write(recording, content)
-                progress.show()
+            try:
+                for recording, outcome in engine.outcomes(missing) if missing else ():
+                    if (content := progress.count(recording, outcome)) is not None:
+                        writer.write(recording, content)
+                    progress.show()
+            finally:
+                progress.clear()
     progress.conclude()
     return 1 if progress.failed else 0
 
@@ -229,6 +233,10 @@ class _Progress:
             print(f"{self._clear}{line}", end="", file=sys.stderr, flush=True)
         else:
             print(line, file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Take the line away that is drawn anew, whatever is told next."""
+        print(self._clear, end="", file=sys.stderr, flush=True)
 
     def conclude(self) -> None:
         """Tell how it went, where there is more to tell than one recording that is written."""

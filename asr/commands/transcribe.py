@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         UsageError: the arguments contradict each other.
-        Error: the model cannot be loaded.
+        Error: the model cannot be loaded, or the server of `--url` not be reached.
     """
     found = _recordings(args)
     _check(args, found)
@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _aloud(args: argparse.Namespace, found: list[Recording]) -> int:
     """Write everything to standard output, while it is recognised."""
-    from asr.errors import Error
+    from asr.errors import Error, ServerError
 
     recognise = recognition.choose(args)
     failed = False
@@ -128,6 +128,8 @@ def _aloud(args: argparse.Namespace, found: list[Recording]) -> int:
         try:
             _one(args, recording.name, recognise, first=number == 0, alone=len(found) == 1)
         except Error as error:
+            if isinstance(error, ServerError) and not error.reached:
+                raise
             sys.stdout.flush()
             print(f"asr: {error}", file=sys.stderr)
             failed = True

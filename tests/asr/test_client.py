@@ -203,6 +203,7 @@ async def test_nobody_there_gives_one_line() -> None:
         url = service.url
     error = await refused(url)
     assert isinstance(error, ServerError)
+    assert not error.reached
     assert str(error) == f"{url}: cannot connect (connection refused); does the server run?"
 
 
@@ -263,6 +264,7 @@ async def test_a_server_that_stays_full_gives_one_line(monkeypatch: pytest.Monke
         with pytest.raises(ServerError) as caught:
             await on_this_loop(service.url, [])
     assert len(waited) == 4
+    assert caught.value.reached  # the next session may find a place
     assert str(caught.value) == (
         f"{service.url}: the server refused with HTTP 503: all 1 sessions are taken; "
         "try again in 5 s (refused 5 times)"
@@ -281,8 +283,9 @@ async def test_a_refusal_that_does_not_say_when_is_not_waited_for(retry_after: s
 
     async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        with pytest.raises(ServerError, match=r"refused with HTTP 503$"):
+        with pytest.raises(ServerError, match=r"refused with HTTP 503$") as caught:
             await on_this_loop(f"ws://127.0.0.1:{port}", [])
+    assert not caught.value.reached
 
 
 @in_a_loop
@@ -298,6 +301,8 @@ async def test_what_the_server_refuses_is_told() -> None:
     """A rate that it does not take, in its own words, with the code."""
     async with serving() as service:
         error = await refused(service.url, [], 4000)
+    assert isinstance(error, ServerError)
+    assert error.reached
     assert "sample_rate 4000 is not supported" in str(error)
     assert str(error).endswith("(bad_format)")
 

@@ -279,6 +279,26 @@ def test_a_server_recognises_when_asked(speech, monkeypatch, capsys):
     assert "2 samples were not finite" in err
 
 
+@pytest.mark.parametrize("into_a_folder", [False, True])
+def test_a_server_that_is_not_there_ends_the_job(model, speech, capsys, tmp_path, into_a_folder):
+    """At once and in one line, not recording by recording; what is wrong with one ends nothing."""
+    files = [str(tmp_path / "missing.wav"), str(speech), str(tmp_path / "second.wav")]
+    soundfile.write(files[2], sound(1.0, 2), 16000)
+    output = ["--output", str(tmp_path / "out")] if into_a_folder else []
+    with serving_in_a_thread(model) as url:
+        arguments = ["transcribe", *output, "--url", url]
+        assert commands.main([*arguments, *files[:2]]) == 1
+        assert "missing.wav: no such file" in capsys.readouterr().err
+    soundfile.write(files[0], sound(1.0, 1), 16000)
+    assert commands.main([*arguments, *files]) == 1
+    assert capsys.readouterr() == (
+        "",
+        f"asr: {url}: cannot connect (connection refused); does the server run?\n",
+    )
+    if into_a_folder:
+        assert [path.name for path in (tmp_path / "out").glob("*.txt")] == ["long talk.txt"]
+
+
 @pytest.mark.parametrize("rate", [4000, 44099, 96000])
 def test_a_server_takes_every_rate_as_a_model_here_does(rate, model, capsys, tmp_path):
     """Also those that the protocol refuses: the same words, times and warnings, to the letter."""
