@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.errors import DataError
+from asr.errors import DataError, Error
 from training.language_model import prepare as module
 from training.language_model.fingerprints import line_hashes, words_of
 from training.language_model.overlap import (
@@ -272,6 +273,22 @@ def test_several_processes_make_the_same_text(tmp_path: Path) -> None:
     prepared(tmp_path / "one.txt", files)
     Preparation(tmp_path / "two.txt", NONE, lambda _: None, jobs=2).run(files, Exclusions())
     assert (tmp_path / "one.txt").read_bytes() == (tmp_path / "two.txt").read_bytes()
+
+
+class Deadly(References):
+    """References that end the process to which they are sent."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Call `os._exit` there, as the system's killer would."""
+        return os._exit, (9,)
+
+
+def test_a_process_that_dies_ends_the_work(tmp_path: Path) -> None:
+    """With a line; it would wait for ever for the books that the process had in hand."""
+    files = shelf(tmp_path / "books", {f"A/Book {i}.txt": prose(i, 50) for i in range(3)})
+    preparation = Preparation(tmp_path / "text.txt", Deadly({}), lambda _: None, jobs=2)
+    with pytest.raises(Error, match="a worker process died"):
+        preparation.run(files, Exclusions())
 
 
 def test_authors_and_titles_can_be_excluded(tmp_path: Path) -> None:

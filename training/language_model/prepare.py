@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from asr import parallel
 from asr.errors import DataError
 from training.language_model.books import SUFFIXES, read_book
 from training.language_model.fingerprints import line_hashes, words_of
@@ -109,22 +110,6 @@ def _are_english(sentences: list[str]) -> NDArray[np.bool_]:
     return np.asarray((sizes < LINE_WORDS) | (function >= LINE_SHARE * sizes))
 
 
-# The work of a worker process, set once when it starts: references are large to send per file.
-_work: list[Work] = []
-
-
-def _start_worker(work: Work) -> None:
-    _work[:] = [work]
-
-
-def _survey_in_worker(file: str) -> Survey:
-    return _work[0].survey(file)
-
-
-def _normalise_in_worker(file: str) -> tuple[str, str]:
-    return _work[0].normalise(file)
-
-
 def find_books(paths: list[Path]) -> list[Path]:
     """The files given and those below folders, sorted, without hidden ones.
 
@@ -164,7 +149,7 @@ class Preparation:
         """
         self.out = out
         self.parts = out.with_name(f"{out.name}.parts")
-        self._work = Work(references)
+        self._references = references
         self._say = say
         self._jobs = jobs
 
@@ -177,6 +162,7 @@ class Preparation:
 
         Raises:
             DataError: a file cannot be read.
+            Error: a process died.
         """
         self.parts.mkdir(parents=True, exist_ok=True)
         surveys = self._survey(files)
@@ -192,7 +178,7 @@ class Preparation:
         wanted = [(str(path), path.stat().st_size) for path in files]
         missing = [name for name, size in wanted if (name, size) not in known]
         with store.open("a", encoding="utf-8") as file:
-            for found in self._map(_survey_in_worker, missing, "surveyed"):
+            for found in self._map(Work.survey, missing, "surveyed"):
                 known[found.file, found.size] = found
                 file.write(json.dumps(asdict(found)) + "\n")
         return [known[key] for key in wanted]
@@ -200,24 +186,18 @@ class Preparation:
     def _normalise(self, books: list[Survey]) -> None:
         """Write the sentences of each book that has no part yet."""
         missing = [book.file for book in books if not self._part(book).exists()]
-        for name, text in self._map(_normalise_in_worker, missing, "normalised"):
+        for name, text in self._map(Work.normalise, missing, "normalised"):
             unfinished = self.parts / f"{name}.new"
             unfinished.write_text(text, encoding="utf-8")
             unfinished.replace(self.parts / name)
 
-    def _map(self, work: Callable[[str], Result], files: list[str], done: str) -> Iterator[Result]:
+    def _map(
+        self, work: Callable[[Work, str], Result], files: list[str], done: str
+    ) -> Iterator[Result]:
         """The results of all files in order, with progress, in one process or several."""
-        if self._jobs == 1:
-            _start_worker(self._work)
-            results = map(work, files)
-            yield from self._counted(results, len(files), done)
-            return
-        with get_context("spawn").Pool(self._jobs, _start_worker, (self._work,)) as pool:
-            yield from self._counted(pool.imap(work, files, 4), len(files), done)
-
-    def _counted(self, results: Iterator[Result], number: int, done: str) -> Iterator[Result]:
-        for i, result in enumerate(results, 1):
-            self._say(f"{done} {i:,} of {number:,} files")
+        load = partial(Work, self._references)  # sent once to each process, for they are large
+        for i, result in enumerate(parallel.each(load, work, files, self._jobs), 1):
+            self._say(f"{done} {i:,} of {len(files):,} files")
             yield result
 
     def _part(self, book: Survey) -> Path:
