@@ -192,6 +192,7 @@ def _prepare(args: argparse.Namespace) -> int:
     from training.language_model.selection import Exclusions
 
     check_apart(args.out, args.input)
+    _check_is_no_book(args.out, args.input)
     tell = Teller()
     references = References.of(line for path in args.against for line in read_transcripts(path))
     preparation = Preparation(args.out, references, tell, args.jobs)
@@ -301,6 +302,19 @@ def _check_form(out: Path) -> None:
 
     if not out.name.endswith((".arpa", ".arpa.gz", ".ngram")):
         raise UsageError(f"{out}: a model's name ends in .arpa, .arpa.gz or .ngram")
+
+
+def _check_is_no_book(out: Path, inputs: list[Path]) -> None:
+    """Refuse a text that the same command would find among the books when it is called again."""
+    from asr.commands import UsageError
+    from training.language_model.books import SUFFIXES
+
+    for folder in inputs:
+        if out.suffix in SUFFIXES and folder.resolve() in out.resolve().parents:
+            raise UsageError(
+                f"{out} would lie among the books of {folder}, and be taken for one; name another "
+                "folder, or a name that ends in .xz or .gz"
+            )
 
 
 def _words_beside(path: Path) -> Path:

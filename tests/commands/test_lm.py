@@ -123,6 +123,18 @@ def test_a_text_is_not_written_over_itself(
     assert text.read_text() == "THE DOG SAW THE OLD HOUSE\n"
 
 
+def test_a_text_is_no_book(
+    tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command that made it would find it among the books, and replace what it has read."""
+    monkeypatch.chdir(tmp_path)
+    assert commands.main(["lm", "prepare", "books", str(books / "text.txt")]) == 2
+    assert "would lie among the books of books" in capsys.readouterr().err
+    assert not (books / "text.txt.parts").exists()
+    for _ in range(2):
+        assert said(capsys, "prepare", "books", books / "text.xz")["files"] == 2
+
+
 def test_a_text_without_a_sentence_has_no_perplexity(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
