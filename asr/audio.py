@@ -9,7 +9,8 @@ Rules:
   transcript that silently lacks the end is worse than none. The promise is the size in the header
   (wav, aiff, au, w64, rf64, flac, mp3 with a Xing or Info tag) or the end page of an Ogg stream.
   Sizes that writers to a pipe leave (2 GiB and more) promise nothing; nor does an mp3 without a
-  tag. A header of no samples before kilobytes of data was never completed: it is refused, too.
+  tag. A header of no samples before kilobytes of data is one of such a writer, or was never
+  completed: a wav is read to the end of the file, others are refused.
 * A recording without a sample is a recording: it is read, and its transcript is empty. A file
   without a byte is no recording: it is refused.
 * Input that cannot seek (a pipe) is read into memory first.
@@ -43,6 +44,7 @@ READABLE = "wav, flac, ogg, opus, mp3, aiff, au, caf, w64 or rf64"
 
 _HEAD = 1 << 16  # bytes at either end of a file in which to look for marks
 _UNKNOWN_SIZE = 0x7FFFF000  # from here on a chunk size is a pipe's "until the end"
+_NOT_EMPTY = 4096  # bytes of a file, from which on there is more than a header
 _XING = re.compile(rb"(Xing|Info)\x00\x00\x00[\x01-\x0f]")
 _SHORTER = re.compile(
     r"^\s*(?:data|SSND|Data Size|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE
@@ -257,9 +259,20 @@ class _Tolerant:
     position stays where it is instead, and libsndfile says what is wrong with the file.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self.read, self.tell = file.read, file.tell
+    def __init__(self, file: IO[bytes], size_at: int | None = None) -> None:
+        """Give out a file as it is, or with an unknown size (4 bytes) at some place in it."""
+        self.tell = file.tell
         self._file = file
+        self._size_at = size_at
+
+    def read(self, size: int) -> bytes:
+        """The next bytes."""
+        if self._size_at is None:
+            return self._file.read(size)
+        at = self._size_at - self._file.tell()
+        data = bytearray(self._file.read(size))
+        data[max(0, at) : max(0, at + 4)] = b"\xff" * len(data[max(0, at) : max(0, at + 4)])
+        return bytes(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go there, if there is such a place."""
@@ -281,6 +294,10 @@ def _decoder(file: IO[bytes], head: bytes, name: str) -> Iterator[Any]:
     try:
         with _quiet(head):
             sound = Forward(_Tolerant(file))
+            no_size = head.find(b"data\0\0\0\0")
+            if sound.format.startswith("WAV") and _seems_empty(sound, head) and no_size >= 0:
+                file.seek(0)
+                sound = Forward(_Tolerant(file, no_size + 4))
     except (soundfile.SoundFileError, TypeError, ValueError) as error:
         # TypeError: libsndfile saw raw data, which has no header to tell its rate
         reason = getattr(error, "error_string", "").strip().rstrip(".")
@@ -321,7 +338,7 @@ def _promise(sound: Any, head: bytes, tail: bytes, name: str) -> int:
         present, promised = match.groups()
         if int(present) < int(promised):
             raise _cut(name, f"its header promises {promised} samples, {present} are there")
-    if not sound.frames and len(head) >= 4096:
+    if _seems_empty(sound, head):
         raise _cut(name, "its header promises no samples, though data follows it")
     if sound.format == "OGG":
         page = tail[max(0, tail.rfind(b"OggS")) :]  # RFC 3533, section 6
@@ -331,6 +348,11 @@ def _promise(sound: Any, head: bytes, tail: bytes, name: str) -> int:
     if sound.format == "MP3" and not _XING.search(head):
         return 0
     return int(sound.frames)
+
+
+def _seems_empty(sound: Any, head: bytes) -> bool:
+    """Whether a header says that there are no samples, though something follows it."""
+    return not sound.frames and len(head) >= _NOT_EMPTY
 
 
 def _cut(name: str, facts: str) -> AudioError:
