@@ -199,6 +199,20 @@ def test_raw_audio_of_an_odd_length_is_told_after_its_words(model, speech, monke
     assert "odd number of bytes" in err
 
 
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "aiff"])
+def test_a_file_is_not_heard_as_raw_audio(kind, model, monkeypatch, capsys, tmp_path):
+    """Its bytes taken for samples would be noise, and words that nobody said."""
+    path = tmp_path / f"talk.{kind}"
+    soundfile.write(path, sound(2.0, 1), 16000)
+    monkeypatch.setattr(sys, "stdin", Stdin(path.read_bytes()))
+    for file, name in ((str(path), str(path)), ("-", "standard input")):
+        assert commands.main(["transcribe", "--raw", "16000", file, "--model", model]) == 1
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith(f"asr: {name}: begins with the header of an audio file")
+        assert err.endswith("drop --raw\n")
+
+
 def test_words_come_while_the_pipe_is_still_open(model, speech):
     """Live: the first word is out before the end of the audio is in."""
     raw = audio.to_s16le(audio.read(speech).samples)
