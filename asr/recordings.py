@@ -81,7 +81,7 @@ def find(given: Sequence[str]) -> Iterator[Recording]:
 
 
 def listed(file: Path) -> Iterator[Recording]:
-    """The recordings that a file names, a path on each line, UTF-8.
+    """The recordings that a file names, a path on each line, as the bytes that names of files are.
 
     Paths are relative to where the program runs. Relative ones keep their folders in the targets,
     absolute ones all of them. Empty lines are passed over.
@@ -90,9 +90,12 @@ def listed(file: Path) -> Iterator[Recording]:
         DataError: the file cannot be read or names nothing, or a line cannot be a file.
     """
     try:
-        lines = file.read_text("utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: cannot be read as a list of paths: {error}") from None
+        data = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read as a list of paths: {error.strerror}") from None
+    if b"\0" in data:
+        raise DataError(f"{file}: cannot be read as a list of paths, one a line: it has bytes of 0")
+    lines = os.fsdecode(data).split("\n")
     names = [line.removesuffix("\r") for line in lines if line.strip()]
     if not names:
         raise DataError(f"{file}: names no recordings")

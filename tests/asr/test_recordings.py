@@ -86,7 +86,7 @@ def test_a_list_names_a_path_on_each_line(tmp_path: Path) -> None:
     ("name", "content", "told"),
     [
         ("list", b"\n", "names no recordings"),
-        ("list", b"\xff", "cannot be read as a list"),
+        ("list", b"a.wav\0b.wav\0", "one a line: it has bytes of 0"),  # find -print0, or audio
         ("list", None, "cannot be read as a list"),
         ("all.jsonl", b"\n", "names no recordings"),
         ("all.jsonl", b'{"text": "a"}\n', "all.jsonl:1: needs the key `audio`"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -125,6 +127,23 @@ def test_a_list_names_what_is_to_be_done(talks, model, monkeypatch):
         "out/talks/a.txt",
         "out/talks/b/a.txt",
     ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+def test_a_list_names_files_by_their_bytes(talks, model, tmp_path, monkeypatch, capfdbinary):
+    """`find talks -name …` writes such a list; every format tells the name as a file's."""
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"caf\xe9.wav")
+    (talks / "a.wav").rename(name)
+    Path("list").write_bytes(b"caf\xe9.wav\ntalks/c.wav\n")
+    told = {"text": b"caf\xe9.wav: ", "tsv": b"\ncaf\xe9.wav\t", "ctm": b"caf\xe9.wav 1 "}
+    for form, expected in told.items():
+        code = "import sys; from asr.commands import main; sys.exit(main(sys.argv[1:]))"
+        arguments = ["transcribe", "--files-from", "list", "--format", form, "--model", model]
+        subprocess.run([sys.executable, "-c", code, *arguments], check=True)
+        assert expected in capfdbinary.readouterr().out
+    assert transcribe("--files-from", "list", "--format", "json", "--model", model) == 0
+    assert json.loads(capfdbinary.readouterr().out.splitlines()[0])["file"] == name
 
 
 @pytest.mark.parametrize(
