@@ -20,6 +20,7 @@ LINE_CHARACTERS = 42  # of a subtitle, as broadcasters have it
 CUE_LINES = 2
 CUE_SECONDS = 7
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # tabs and all ends of lines among them
 _HALF = re.compile("[\ud800-\udfff]")  # of a surrogate pair
 
 
@@ -77,6 +78,11 @@ def to_json(value: object) -> str:
     return _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
+def plain_name(name: str) -> str:
+    """A name for a line or a table: control characters, such as tab and newline, become spaces."""
+    return _CONTROL.sub(" ", name)
+
+
 def srt(transcript: Transcript, name: str = "") -> str:  # noqa: ARG001 - all writers look the same
     """SubRip subtitles: cues of at most two lines of 42 characters and seven seconds."""
     return "".join(
@@ -95,10 +101,13 @@ def vtt(transcript: Transcript, name: str = "") -> str:  # noqa: ARG001 - all wr
 
 
 def tsv(transcript: Transcript, name: str) -> str:
-    """A table of words, tabs between columns: file, start_s, end_s, confidence, word."""
+    """A table of words, tabs between columns: file, start_s, end_s, confidence, word.
+
+    The recording's name is told as by `plain_name`.
+    """
     rate = transcript.sample_rate
     rows = (
-        f"{_plain(name)}\t{_seconds(w.start, rate)}\t{_seconds(w.end, rate)}"
+        f"{plain_name(name)}\t{_seconds(w.start, rate)}\t{_seconds(w.end, rate)}"
         f"\t{w.confidence:.4f}\t{w.text}\n"
         for w in transcript.words
     )
@@ -182,7 +191,3 @@ def _lines(words: list[str]) -> str:
 
 def _escaped(content: str) -> str:
     return content.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _plain(name: str) -> str:
-    return name.replace("\t", " ").replace("\n", " ")

@@ -142,7 +142,11 @@ def _one(
     """Transcribe one file to standard output."""
     from asr import recordings, writers
 
-    screen = _screen(args, "" if alone else f"{file}: ") if args.format == "text" else None
+    screen = (
+        _screen(args, "" if alone else f"{writers.plain_name(file)}: ")
+        if args.format == "text"
+        else None
+    )
     try:
         rate, chunks = recordings.opened(file, args.raw)
         transcript, repaired = recognise(chunks, rate, _watcher(args, screen))

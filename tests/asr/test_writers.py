@@ -91,6 +91,14 @@ def test_tables_hold_every_word_with_its_times(transcript):
         assert float(row[3]) == pytest.approx(word.confidence, abs=0.00006)
 
 
+@pytest.mark.parametrize("end", ["\t", "\n", "\r", "\x85", "\u2028", "\x1b"])
+def test_no_name_breaks_a_table(end):
+    """A file's name may hold anything but `/`; a row stays a row, with five columns."""
+    table = writers.tsv(example(), f"a{end}b.wav")
+    assert [row.split("\t")[0] for row in table.splitlines()] == ["file", *["a b.wav"] * 3]
+    assert all(row.count("\t") == 4 for row in table.splitlines())
+
+
 @given(transcripts())
 def test_subtitles_hold_every_word_in_readable_pieces(transcript):
     """Two lines of 42 characters and seven seconds at most, in order, none empty."""
