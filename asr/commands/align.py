@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.commands.arguments import count
+from asr.commands.counts import counted
 
 if TYPE_CHECKING:
     import argparse
@@ -104,12 +105,13 @@ def run(args: argparse.Namespace) -> int:
 
 def report(found: Alignment) -> list[str]:
     """What was aligned and what was not, line by line."""
-    lines = [f"{found.aligned} of {len(found.rows)} rows aligned"]
+    lines = [f"{found.aligned} of {counted(len(found.rows), 'row')} aligned"]
     lines += [f"kept without times: {line}" for line in found.faults.lines()]
     if found.missing:
         named = [f"{word} ({n})" for word, n in found.missing.most_common(MISSING_SHOWN)]
         more = ", …" if len(found.missing) > MISSING_SHOWN else ""
-        lines.append(f"{len(found.missing)} words cannot be written: {', '.join(named)}{more}")
+        words = counted(len(found.missing), "word")
+        lines.append(f"{words} cannot be written: {', '.join(named)}{more}")
     return lines
 
 

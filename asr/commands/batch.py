@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.commands import recognition
+from asr.commands.counts import counted
 
 if TYPE_CHECKING:
     import argparse
@@ -245,7 +246,7 @@ class _Progress:
         parts = [f"{self._written} written ({self._pace()})"]
         parts += [f"{self._there} already there"] if self._there else []
         parts += [f"{self.failed} failed"] if self.failed else []
-        self._tell(f"asr: {self._total} recordings: {', '.join(parts)}")
+        self._tell(f"asr: {counted(self._total, 'recording')}: {', '.join(parts)}")
 
     def _pace(self) -> str:
         seconds = max(time.monotonic() - self._start, 1e-3)

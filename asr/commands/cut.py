@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from asr.commands.arguments import check_apart
+from asr.commands.counts import counted
 
 SUMMARY = "cut aligned recordings into short ones, at pauses, to train on faster"
 
@@ -74,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
         raise Error(f"{folder}: cannot be written ({error.strerror})") from None
     write_rows(args.out, relative(cut.rows, args.out))
     hours = sum(row["samples"] for row in cut.rows) / SAMPLE_RATE / 3600
-    print(f"{len(cut.rows)} pieces of {len(rows)} rows, {hours:.2f} h", file=sys.stderr)
+    told = f"{counted(len(cut.rows), 'piece')} of {counted(len(rows), 'row')}"
+    print(f"{told}, {hours:.2f} h", file=sys.stderr)
     for line in cut.faults.lines():
         print(f"not cut: {line}", file=sys.stderr)
     return 1 if cut.faults.counts else 0

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from asr.commands import recognition
 from asr.commands.arguments import count, whole
+from asr.commands.counts import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,7 +177,7 @@ def _table(summary: dict[str, object]) -> str:
         ("recordings", f"{values['utterances']} ({values['audio_seconds']:.1f} s)"),
         ("failed", str(values["failed"])),
         ("WER", _percent(values["wer"]) + reach),
-        ("", f"{values['words']} words: {edits}"),
+        ("", f"{counted(values['words'], 'word')}: {edits}"),
         ("CER", _percent(values["cer"])),
         ("real-time factor", f"{_number(values['rtf'])} (processor {_number(values['rtf_cpu'])})"),
         ("late chunks", _percent(values["late_chunks"])),

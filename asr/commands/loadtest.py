@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.commands import FAILED
+from asr.commands.counts import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,10 +94,10 @@ def run(args: argparse.Namespace) -> int:
     if args.plot is not None:
         plot.check()
     said = recordings.read(args.data or [demo.RECORDING], args.limit)
-    _tell(f"{len(said)} recordings, first one session alone")
+    _tell(f"{counted(len(said), 'recording')}, first one session alone")
     references = alone(args.url, said)
     words = sum(map(len, references.values()))
-    _tell(f"{words} words, the same are to come of every client")
+    _tell(f"{counted(words, 'word')}, the same are to come of every client")
     if args.find:
         return _find(args, said, references)
     return _once(args, said, references)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.commands.arguments import amount, count, whole
+from asr.commands.counts import counted
 
 if TYPE_CHECKING:
     import argparse
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="speak each line by itself, --times often, such as names and words of your own",
     )
     parser.add_argument(
-        "--times", type=whole, default=10, help="how often a phrase is spoken (default: 10)"
+        "--times", type=count, default=10, help="how often a phrase is spoken (default: 10)"
     )
     parser.add_argument(
         "--cover",
@@ -104,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
     """Make the speech; what was made before is kept.
 
     Raises:
+        UsageError: the arguments contradict each other.
         Error: a text cannot be read, a package is missing, or the folder is of another kind.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when NumPy is loaded
@@ -118,7 +120,10 @@ def run(args: argparse.Namespace) -> int:
         from training.synthesis.voices import load_voice
     except ModuleNotFoundError as error:
         raise ConfigError(f"synthesis needs {error.name}: pip install 'asr[synthesise]'") from error
-    variation = Variation(*map(tuple, (args.rate, args.pitch, args.level, args.silence)))
+    try:
+        variation = Variation(*map(tuple, (args.rate, args.pitch, args.level, args.silence)))
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
     settings = Settings(args.voice, args.seed, variation, args.codec)
     script = _script(args)
     about = {
@@ -137,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"passed over: {times} × {reason}", file=sys.stderr)
     hours = found.seconds / 3600
     print(
-        f"{args.out / 'manifest.jsonl'}: {found.utterances} utterances, {hours:.2f} h",
+        f"{args.out / 'manifest.jsonl'}: {counted(found.utterances, 'utterance')}, {hours:.2f} h",
         file=sys.stderr,
     )
     return 0
@@ -153,8 +158,8 @@ def _script(args: argparse.Namespace) -> list[Line]:
     if refused:
         named = ", ".join(refused[:SHOWN]) + (", …" if len(refused) > SHOWN else "")
         print(
-            f"passed over: {len(refused)} phrases that can be read in several ways ({named}); "
-            "write them as they are spoken",
+            f"passed over: {counted(len(refused), 'phrase')} that can be read in several ways "
+            f"({named}); write them as they are spoken",
             file=sys.stderr,
         )
     return script

@@ -39,7 +39,7 @@ def test_a_manifest_comes_back_with_times(
     assert captured.out == ""
     assert "2 of 3 rows aligned" in captured.err
     assert "u2: xylophone" in captured.err
-    assert "1 words cannot be written: xylophone (1)" in captured.err
+    assert "1 word cannot be written: xylophone (1)" in captured.err
     utterances = read_utterances(out)
     assert all(utterance.path.exists() for utterance in utterances)
     assert [[word for word, _, _ in u.words] for u in utterances] == [

@@ -99,6 +99,12 @@ def test_a_name_that_is_no_utf8_is_done_like_any_other(form, model, tmp_path, ca
     assert "1 already there" in capsys.readouterr().err
 
 
+def test_one_recording_is_told_as_one(talks, model, tmp_path, capsys):
+    """Figures are read by people."""
+    assert transcribe(talks / "gone.wav", "--output", tmp_path / "out", "--model", model) == 1
+    assert "asr: 1 recording: 0 written" in capsys.readouterr().err
+
+
 def test_silence_is_done_too(model, tmp_path, capsys):
     """Its transcript is an empty file, and no reason to listen again."""
     soundfile.write(tmp_path / "silence.wav", [0.0] * 160, 16000)

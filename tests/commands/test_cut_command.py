@@ -25,7 +25,7 @@ def test_a_manifest_is_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     out = tmp_path / "short.jsonl"
     arguments = ["cut", str(tmp_path / "m.jsonl"), str(out), "--seconds", "1.5"]
     assert commands.main(arguments) == 0
-    assert "2 pieces of 1 rows, 0.00 h" in capsys.readouterr().err
+    assert "2 pieces of 1 row, 0.00 h" in capsys.readouterr().err
     utterances = read_utterances(out)
     assert [u.text for u in utterances] == ["a", "be"]
     assert sum(soundfile.info(u.path).frames for u in utterances) == 48000

@@ -223,7 +223,7 @@ def test_the_command_speaks_phrases_of_ones_own(
     arguments = ["--phrases", "--times", 3, "--silence", 0.1, 0.1, "--jobs", 1]
     assert synthesise(tmp_path / "words.txt", out, *arguments) == 0
     told = capsys.readouterr().err
-    assert "1 phrases that can be read in several ways (B2B)" in told
+    assert "1 phrase that can be read in several ways (B2B)" in told
     assert "manifest.jsonl: 6 utterances, 0.00 h" in told
     texts = sorted(row["text"] for row in made(out))
     assert texts == ["BAD DEED"] * 3 + ["CAB"] * 3
@@ -235,11 +235,19 @@ def test_the_command_speaks_phrases_of_ones_own(
     assert "other settings (seed)" in capsys.readouterr().err
 
 
+def test_a_phrase_is_spoken_once_at_least(capsys: pytest.CaptureFixture[str]) -> None:
+    """0 times would be a folder with nothing in it, and no word about why."""
+    with pytest.raises(SystemExit) as left:
+        synthesise("words.txt", "out", "--phrases", "--times", 0)
+    assert left.value.code == 2
+    assert "--times: 0 is not a whole number of 1 or more" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "complaint"),
     [
         (["--phrases", "--cover", "2"], 2, "--cover goes with running text"),
-        (["--rate", "2", "1"], 1, "--rate 2 1"),
+        (["--rate", "2", "1"], 2, "--rate 2 1: give the lower first"),
         (["--voice", "kokoro"], 1, "--voices FOLDER"),
         (["--voice", "kokoro", "--voices", "nowhere"], 1, "no English voices here"),
     ],
