@@ -12,7 +12,7 @@ import hashlib
 import json
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 
@@ -81,6 +81,9 @@ def plain(phrase: str) -> str:
 class State:
     """What one stream remembers between two steps. Its arrays are never written to.
 
+    So a copy is the state itself. It cannot be pickled, for a pickle would have to hold the model
+    that it shares: `dump` gives its bytes, and `Recognizer.restore` takes them.
+
     Attributes:
         bundle_id: the model that it belongs to.
         options: what the listener wants.
@@ -124,6 +127,25 @@ class State:
     def finished(self) -> bool:
         """Whether all is said: the audio has ended, and its last block is done."""
         return self.ended and not self.waiting.size
+
+    def __copy__(self) -> Self:
+        """The state itself."""
+        return self
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
+        """The state itself."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            "a State cannot be pickled, since it shares a model; send the bytes of State.dump(), "
+            "and have Recognizer.restore() of the same model read them"
+        )
 
     def dump(self) -> bytes:
         """The state as bytes for `Recognizer.restore`; equal bytes mean equal states."""

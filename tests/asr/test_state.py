@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import pickle
 import struct
 from dataclasses import FrozenInstanceError
 from typing import Any
@@ -60,6 +62,15 @@ def test_other_bytes_are_no_state(data: bytes) -> None:
         MADE.restore(data)
     with pytest.raises(StateError):
         MADE.restore(b"asr-state" + data)
+
+
+def test_a_state_is_copied_by_itself_and_sent_as_bytes() -> None:
+    """It never changes, so it is its own copy; a pickle would hold the model, or fail at it."""
+    state = MADE.restore(saved())
+    assert copy.copy(state) is state
+    assert copy.deepcopy([state])[0] is state
+    with pytest.raises(TypeError, match=r"State\.dump\(\), and have Recognizer\.restore\(\)"):
+        pickle.dumps(state)
 
 
 def test_a_state_of_another_version_is_told() -> None:
