@@ -109,7 +109,8 @@ def manifest_rows(path: Path, drop: Mapping[str, list[str]]) -> list[dict[str, A
         drop: leave out the rows that have one of these values.
 
     Raises:
-        DataError: no such file, a line that is no JSON object, or a key of `drop` that no row has.
+        DataError: no such file, nothing in it, a line that is no JSON object, or a key of `drop`
+            that no row has.
     """
     try:
         # Not splitlines(): a text may hold U+2028 and its like.
@@ -128,6 +129,8 @@ def manifest_rows(path: Path, drop: Mapping[str, list[str]]) -> list[dict[str, A
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}:{number}: no JSON object with the key `audio`") from error
         rows.append(row)
+    if not rows:
+        raise DataError(f"{path}: holds no rows; it needs a JSON object with `audio` a line")
     for key in drop:
         if not any(key in row for row in rows):
             raise DataError(f"{path}: no row has the key {key!r}, by which rows are to be dropped")
