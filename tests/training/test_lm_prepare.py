@@ -291,6 +291,16 @@ def test_a_process_that_dies_ends_the_work(tmp_path: Path) -> None:
         preparation.run(files, Exclusions())
 
 
+def test_where_no_book_is_wanted_none_is_lost(tmp_path: Path) -> None:
+    """A text that is there is not replaced by one without a word; it is told why."""
+    out = tmp_path / "text.txt"
+    out.write_text("WHAT THERE WAS\n")
+    files = shelf(tmp_path / "books", {"A/One.txt": prose(1, 5), "B/Two.txt": "Zu kurz."})
+    with pytest.raises(DataError, match="none of 2 files is a book to take: 2 too short"):
+        prepared(out, files)
+    assert out.read_text() == "WHAT THERE WAS\n"
+
+
 def test_authors_and_titles_can_be_excluded(tmp_path: Path) -> None:
     """By a table; a title of * means all of an author."""
     table = tmp_path / "out.tsv"

@@ -161,13 +161,16 @@ class Preparation:
             exclusions: authors and titles to leave out.
 
         Raises:
-            DataError: a file cannot be read.
+            DataError: a file cannot be read, or none is a book that is wanted.
             Error: a process died.
         """
         self.parts.mkdir(parents=True, exist_ok=True)
         surveys = self._survey(files)
         selection = select(surveys, exclusions)
         self._say(f"{len(selection.books):,} of {len(files):,} files are books to take")
+        if not selection.books:
+            reasons = ", ".join(f"{n} {why}" for why, n in selection.left_out.most_common())
+            raise DataError(f"none of {len(files):,} files is a book to take: {reasons}")
         self._normalise(selection.books)
         return self._assemble(len(files), dict(selection.left_out), selection.books)
 
