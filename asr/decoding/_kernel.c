@@ -22,6 +22,7 @@
 #define SOUNDING (3 << 10) /* what a sound that lasts is ahead of a blank */
 #define JUDGED 2 /* frames: as many are a block of the network */
 #define MARGIN (6 << 10) /* behind the best hypothesis, within which another may be shown */
+#define CUT_OFF (8 << 10) /* what a hypothesis pays at the end for a word that was not finished */
 #define MEMO_BITS 14
 #define MAX_UNITS 256
 #define BUCKETS 512
@@ -68,6 +69,10 @@ typedef struct {
 typedef struct Foremost Foremost; /* a reading of what has been said so far */
 
 typedef struct {
+    int32_t score, hypothesis, word, cost, word_lm;
+} Ending; /* a way in which the speech so far may be read, if no more frames come */
+
+typedef struct {
     int32_t word;
     int64_t mass; /* of the readings that have it */
 } Mass;
@@ -98,6 +103,7 @@ typedef struct {
     Ranked *ranked;
     Committed *committed;
     Foremost *readings;
+    Ending *endings;
     Mass *masses;
     uint32_t *slots;
     int32_t *scores, *totals, *heads, *links, *first, *renumber, *shown;
@@ -794,6 +800,35 @@ static Foremost foremost_of(Search *s)
     return readings[found];
 }
 
+/* The ways to end, ranked: best first, at equal scores that of the better hypothesis. */
+static int32_t find_endings(Search *s, int32_t behind, int32_t within)
+{
+    int32_t n = 0, kept = 0, best = FLOOR, top = log_add(s, s->hypotheses[0].blank, s->hypotheses[0].sound);
+    for (int32_t i = 0; i < s->n; i++) {
+        const Hypothesis *h = s->hypotheses + i;
+        const Place *place = s->places + h->node;
+        int32_t total = log_add(s, h->blank, h->sound), look = look_of(s, h->node), begun = n;
+        if (total < (int64_t)top - behind) break;
+        for (uint32_t f = place->word; f < place[1].word; f++) {
+            uint32_t next;
+            int32_t word_lm = weighted_lm(s, (uint32_t)h->lm, (uint32_t)s->finals[f].word, &next);
+            int64_t gone = (int64_t)total + word_lm + s->parameters[BONUS] - look;
+            int32_t score = floored(gone - s->owed[next >> s->parameters[LM_BITS]]);
+            s->endings[n++] = (Ending){score, i, s->finals[f].word, floored(gone - h->mark), word_lm};
+        }
+        if (n == begun) {
+            int64_t left = (h->node == ROOT ? 0 : (int64_t)look + CUT_OFF) + s->owed[(uint32_t)h->lm >> s->parameters[LM_BITS]];
+            s->endings[n++] = (Ending){floored(total - left), i, NO_WORD, 0, 0};
+        }
+    }
+    for (int32_t i = 0; i < n; i++)
+        if (s->endings[i].score > best) best = s->endings[i].score;
+    for (int32_t i = 0; i < n; i++)
+        if (s->endings[i].score >= (int64_t)best - within) rank(s->ranked + kept++, s->endings[i].score, i, 0, i);
+    sort(s->ranked, kept);
+    return kept;
+}
+
 /* Remember what is shown: no more words than there are frames to the horizon, and an open one. */
 static void show(Search *s)
 {
@@ -847,6 +882,7 @@ static size_t lay_out(Search *s, char *base, const int32_t *p, int32_t frames)
     s->ranked = part(&at, ranked * sizeof(Ranked));
     s->committed = part(&at, ((size_t)p[HORIZON] + 4 + 2 * (size_t)frames) * sizeof(Committed));
     s->readings = part(&at, wide * sizeof(Foremost)); /* the words complete at a node, and one below */
+    s->endings = part(&at, wide * sizeof(Ending));
     s->masses = part(&at, wide * sizeof(Mass));
     s->slots = part(&at, ((size_t)s->most_mask + 1) * 4);
     s->scores = part(&at, (size_t)s->capacity * 4);
@@ -1087,6 +1123,35 @@ static PyObject *foremost(PyObject *self, PyObject *args)
     return result;
 }
 
+static PyObject *endings(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *tables, *result = NULL;
+    Py_buffer t[TABLES], scratch, hypotheses;
+    Search search;
+    int most, behind, within;
+    if (!PyArg_ParseTuple(args, "O!iy*iiw*", &PyTuple_Type, &tables, &most, &hypotheses, &behind, &within, &scratch)) return NULL;
+    if (open_search(&search, tables, t, &scratch, most)) {
+        const char *wrong = take_hypotheses(&search, &hypotheses);
+        if (wrong) {
+            PyErr_SetString(PyExc_ValueError, wrong);
+        } else {
+            int32_t n;
+            Py_BEGIN_ALLOW_THREADS
+            n = find_endings(&search, behind, within);
+            Py_END_ALLOW_THREADS
+            result = PyBytes_FromStringAndSize(NULL, n * (Py_ssize_t)sizeof(Ending));
+            char *to = result ? PyBytes_AsString(result) : NULL;
+            for (int32_t i = 0; to && i < n; i++)
+                memcpy(to + i * sizeof(Ending), search.endings + search.ranked[i].index, sizeof(Ending));
+        }
+        release(t, TABLES);
+    }
+    PyBuffer_Release(&hypotheses);
+    PyBuffer_Release(&scratch);
+    return result;
+}
+
 static PyObject *scratch_bytes(PyObject *self, PyObject *args)
 {
     (void)self;
@@ -1108,6 +1173,7 @@ static PyMethodDef methods[] = {
      "advance(tables, most, [(frame, frames, hypotheses, arena, shown), …], scratch) -> [(score, hypotheses, arena, shown, committed), …]"},
     {"foremost", foremost, METH_VARARGS,
      "foremost(tables, most, hypotheses, arena, shown, scratch) -> (hypothesis, word, score, word_lm)"},
+    {"endings", endings, METH_VARARGS, "endings(tables, most, hypotheses, behind, within, scratch) -> packed, best first"},
     {"scratch_bytes", scratch_bytes, METH_VARARGS, "scratch_bytes(parameters, most) -> size"},
     {NULL, NULL, 0, NULL}};
 /* Of this file as it was compiled: what was built before it changed is not to be used. */

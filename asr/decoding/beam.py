@@ -57,7 +57,7 @@ from asr.decoding.tables import frame_offset, log_add_table, share_table
 from asr.errors import ConfigError, StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -67,7 +67,6 @@ if TYPE_CHECKING:
 NEGLIGIBLE = 7 * SCALE  # a reading so far behind the best has a thousandth of its probability
 DOUBT = 8 * SCALE  # hypotheses further behind the best are no alternatives to it
 FREQUENT = 6 * SCALE  # a word with a unigram probability above e^-6 needs no help to be found
-CUT_OFF = 8 * SCALE  # what a hypothesis pays at the end for a word that was not finished
 LIMIT = 2**31
 LONGEST = 64  # frames at the end of an unknown word that are spelled
 
@@ -95,22 +94,27 @@ class BeamState(NamedTuple):
     shown: bytes = b""
 
 
-class Ending(NamedTuple):
-    """A way in which the speech so far may be read.
+class Reading(NamedTuple):
+    """What an ending says.
 
     Attributes:
         score: in 1/1024 nat.
-        hypothesis: index of the hypothesis that it ends.
-        word: the last word, which no history holds yet; -1 for none.
-        gain: what that word added to the score.
-        word_lm: its weighted score of the language model.
+        weight: its probability, of that of the best one.
+        history: of the hypothesis: the index of its last complete word, -1 for none.
+        before: the words of that history; readings with the same history share them.
+        last: the word that ends now, if there is one.
     """
 
     score: int
-    hypothesis: int
-    word: int
-    gain: int
-    word_lm: int
+    weight: float
+    history: int
+    before: tuple[Entry, ...]
+    last: tuple[Entry, ...]
+
+    @property
+    def words(self) -> tuple[Entry, ...]:
+        """All of it."""
+        return self.before + self.last
 
 
 class BeamDecoder:
@@ -384,12 +388,9 @@ class BeamDecoder:
         A word cut off in the middle is left out, where no hypothesis that ends with a word is
         within 8 nats.
         """
-        search = self.search(state)
-        endings = self._endings(search)
-        likely = [e for e in endings if e.score >= endings[0].score - NEGLIGIBLE]
-        readings = [(e, self._entries(search, e)) for e in likely]
-        shares = _shares(readings, readings[0][1])
-        return self._line(readings[0][1], state, shares)
+        readings = list(self._readings(state, within=NEGLIGIBLE))
+        words = readings[0].words
+        return self._line(words, state, _shares(readings, words))
 
     def readings(
         self, state: BeamState, said: tuple[DecodedWord, ...], n: int
@@ -398,16 +399,20 @@ class BeamDecoder:
 
         A reading is what a hypothesis has up to the end of those words.
         """
-        search, end = self.search(state), said[-1].end
-        endings = self._endings(search, DOUBT)
-        readings = [(e, self._entries(search, e)) for e in endings]
+        end = said[-1].end
+        readings = list(self._readings(state, behind=DOUBT))
         found: dict[tuple[str, ...], tuple[int, Sequence[Entry]]] = {}
-        for ending, entries in readings:
-            begun = [entry for entry in entries if entry.start < end]
+        looked_at: set[tuple[int, tuple[Entry, ...]]] = set()
+        for reading in readings:
+            last = reading.last if reading.last and reading.last[0].start < end else ()
+            if (reading.history, last) in looked_at:  # most: their last words begin later
+                continue
+            looked_at.add((reading.history, last))
+            begun = [*(entry for entry in reading.before if entry.start < end), *last]
             texts = tuple(filter(None, (self._text(entry, state) for entry in begun)))
             if texts:
-                found.setdefault(texts, (ending.score, begun))
-        top, _ = found.pop(tuple(word.text for word in said), (readings[0][0].score, None))
+                found.setdefault(texts, (reading.score, begun))
+        top, _ = found.pop(tuple(word.text for word in said), (readings[0].score, None))
         others = sorted(found.values(), key=lambda reading: -reading[0])[: n - 1]
         best: list[tuple[float, tuple[DecodedWord, ...]]] = [(0.0, said)]
         for score, spoken in others:
@@ -427,12 +432,10 @@ class BeamDecoder:
             Score in nats since the beginning of the stream, and words, best first; no two have the
             same texts.
         """
-        search = self.search(state)
         found: dict[tuple[str, ...], tuple[float, tuple[DecodedWord, ...]]] = {}
-        for ending in self._endings(search):
-            entries = self._entries(search, ending)
-            line = self._line(entries, state, [ONE] * len(entries))
-            score = (state.score + ending.score) / SCALE
+        for reading in self._readings(state):
+            line = self._line(reading.words, state, [ONE] * len(reading.words))
+            score = (state.score + reading.score) / SCALE
             found.setdefault(tuple(word.text for word in line), (score, line))
             if len(found) == n:
                 break
@@ -519,36 +522,22 @@ class BeamDecoder:
             and FLOOR <= h.mark <= -FLOOR
         )
 
-    def _endings(self, search: Search, behind: int = -FLOOR) -> list[Ending]:
-        """The ways to end, best first; at equal scores that of the better hypothesis.
-
-        Of hypotheses at most `behind` the best, in 1/1024 nat: of all, if nothing is said.
-        """
-        endings = []
-        bits, boost = self._parameters.lm_bits, self.tables.boost
-        least = search.total(search.hypotheses[0]) - behind
-        for n, h in enumerate(search.hypotheses):
-            total = search.total(h)
-            if total < least:
-                break  # they come best first
-            words = search.words_at(h.node)
-            for word in words:
-                word_lm, lm, gain = search.leave(h, word)
-                score = total + gain - int(boost.owed[lm >> bits])
-                endings.append(Ending(score, n, word, gain, word_lm))
-            if not words:
-                left = 0 if h.node == ROOT else int(self.tables.look[h.node]) + CUT_OFF
-                score = total - left - int(boost.owed[h.lm >> bits])
-                endings.append(Ending(score, n, -1, 0, 0))
-        return sorted(endings, key=lambda ending: -ending.score)
-
-    def _entries(self, search: Search, ending: Ending) -> list[Entry]:
-        h = search.hypotheses[ending.hypothesis]
-        entries = history(search.arena, h.history)
-        if ending.word >= 0:
-            cost = search.total(h) + ending.gain - h.mark
-            entries.append(Entry(ending.word, h.start, h.end, -1, cost, ending.word_lm))
-        return entries
+    def _readings(
+        self, state: BeamState, behind: int = -FLOOR, within: int = -FLOOR
+    ) -> Iterator[Reading]:
+        """What may have been said, if no more frames come, best first; see `Search.endings`."""
+        arena = _Arena(state.arena)
+        known: dict[int, tuple[Entry, ...]] = {}  # few histories have many hypotheses
+        endings = self.engine.endings(state.hypotheses, behind, within)
+        top = endings[0].score
+        for score, hypothesis, word, cost, word_lm in endings:
+            place = hypothesis * HYPOTHESIS.size
+            h = Hypothesis._make(HYPOTHESIS.unpack_from(state.hypotheses, place))
+            before = known.get(h.history)
+            if before is None:
+                before = known[h.history] = tuple(history(arena, h.history))
+            last = () if word == NO_WORD else (Entry(word, h.start, h.end, -1, cost, word_lm),)
+            yield Reading(score, math.exp((score - top) / SCALE), h.history, before, last)
 
     def _line(
         self,
@@ -635,27 +624,29 @@ class _Arena:
         return Entry._make(ENTRY.unpack_from(self._packed, n * ENTRY.size))
 
 
-def _shares(
-    readings: Sequence[tuple[Ending, Sequence[Entry]]], words: Sequence[Entry]
-) -> list[int]:
+def _shares(readings: Sequence[Reading], words: Sequence[Entry]) -> list[int]:
     """Share of the readings' probability, of 32768, that has each of the words in its place.
 
-    The readings come best first. One agrees if it has that word at a time that overlaps.
+    A reading agrees if it has that word at a time that overlaps.
     """
-    top = readings[0][0].score
-    weights = [math.exp((ending.score - top) / SCALE) for ending, _ in readings]
+    everything = sum(reading.weight for reading in readings)
+    histories = {reading.history: reading.before for reading in readings}
     shares = []
     for wanted in words:
+        agreeing = {n for n, before in histories.items() if _says(before, wanted)}
         agreed = sum(
             weight
-            for weight, (_, entries) in zip(weights, readings, strict=True)
-            if any(
-                e.word == wanted.word and e.start < wanted.end and wanted.start < e.end
-                for e in entries
-            )
+            for _, weight, n, _, last in readings
+            if n in agreeing or (last and last[0].word == wanted.word and _says(last, wanted))
         )
-        shares.append(round(ONE * agreed / sum(weights)))
+        shares.append(round(ONE * agreed / everything))
     return shares
+
+
+def _says(entries: Iterable[Entry], wanted: Entry) -> bool:
+    """Whether one of the words is this one, at a time that overlaps."""
+    word, start, end = wanted[:3]
+    return any(e.word == word and e.start < end and start < e.end for e in entries)
 
 
 def _whole(value: object, low: int, high: int) -> bool:

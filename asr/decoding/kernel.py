@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from asr.decoding.reference import Committed, Entry, Foremost, Hypothesis, Search
+from asr.decoding.reference import Committed, Ending, Entry, Foremost, Hypothesis, Search
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,6 +30,7 @@ HYPOTHESIS = struct.Struct("=8i")
 ENTRY = struct.Struct("=6i")
 WORD = struct.Struct("=i")
 _COMMITTED = struct.Struct("=6i")
+_ENDING = struct.Struct("=5i")
 
 try:
     from asr.decoding import _kernel  # type: ignore[attr-defined]  # it has no stub
@@ -84,6 +85,16 @@ class Engine(Protocol):
 
     def foremost(self, hypotheses: bytes, arena: bytes, shown: bytes) -> Foremost:
         """What has been said so far; see `Search.foremost`."""
+        ...
+
+    def endings(self, hypotheses: bytes, behind: int, within: int) -> list[Ending]:
+        """The ways in which the speech so far may end; see `Search.endings`.
+
+        Args:
+            hypotheses: packed as `HYPOTHESIS`.
+            behind: of hypotheses, in 1/1024 nat, 0 … 2**29.
+            within: of endings, likewise.
+        """
         ...
 
     def expecting(self, tables: Tables) -> Engine:
@@ -161,6 +172,10 @@ class PythonEngine:
         """See `Engine.foremost`."""
         return self.search(0, hypotheses, arena, shown).foremost()
 
+    def endings(self, hypotheses: bytes, behind: int, within: int) -> list[Ending]:
+        """See `Engine.endings`."""
+        return self.search(0, hypotheses, b"", b"").endings(behind, within)
+
     def expecting(self, tables: Tables) -> Engine:
         """See `Engine.expecting`."""
         return PythonEngine(tables)
@@ -208,6 +223,13 @@ class CompiledEngine:
         found = native.foremost(self._tables, MOST_FRAMES, hypotheses, arena, shown, scratch)
         self._scratches.append(scratch)
         return Foremost._make(found)
+
+    def endings(self, hypotheses: bytes, behind: int, within: int) -> list[Ending]:
+        """See `Engine.endings`. The interpreter lock is released meanwhile."""
+        scratch = self._scratch()
+        found = native.endings(self._tables, MOST_FRAMES, hypotheses, behind, within, scratch)
+        self._scratches.append(scratch)
+        return list(map(Ending._make, _ENDING.iter_unpack(found)))
 
     def expecting(self, tables: Tables) -> Engine:
         """See `Engine.expecting`."""

@@ -53,6 +53,7 @@ NO_WORD = -1
 ONE = 1 << 15  # a share of everything
 SOUNDING = 3 * SCALE  # what a sound that lasts is ahead of a blank
 MARGIN = 6 * SCALE  # behind the best hypothesis, within which another may be shown
+CUT_OFF = 8 * SCALE  # what a hypothesis pays at the end for a word that was not finished
 JUDGED = 2  # frames: as many are a block of the network
 MEMO_SIZE = 1 << 16  # scores of the language model that are remembered
 
@@ -163,6 +164,24 @@ class Foremost(NamedTuple):
     hypothesis: int
     word: int
     score: int
+    word_lm: int
+
+
+class Ending(NamedTuple):
+    """A way in which the speech so far may be read, if no more frames come.
+
+    Attributes:
+        score: in 1/1024 nat.
+        hypothesis: index of the hypothesis that it ends.
+        word: the last word, which no history holds yet; -1 for none.
+        cost: of that word; see `Entry`.
+        word_lm: its weighted score of the language model.
+    """
+
+    score: int
+    hypothesis: int
+    word: int
+    cost: int
     word_lm: int
 
 
@@ -364,6 +383,36 @@ class Search:
             return []
         words, guess = list(self.words_at(node)), int(self._t.guess[node])
         return words if guess in words else [*words, guess]
+
+    def endings(self, behind: int, within: int) -> list[Ending]:
+        """The ways to end, best first; at equal scores that of the better hypothesis.
+
+        A hypothesis ends with each word that is complete at its node; in the middle of a word it
+        pays for what is cut off. What was paid for a phrase that is not complete is taken back.
+
+        Args:
+            behind: how far hypotheses that are ended may be behind the best one, in 1/1024 nat.
+            within: how far endings that are told may be behind the best one.
+        """
+        endings = []
+        bits, owed = self._p.lm_bits, self._t.boost.owed
+        least = self.total(self.hypotheses[0]) - behind
+        for n, h in enumerate(self.hypotheses):
+            total = self.total(h)
+            if total < least:
+                break
+            words = self.words_at(h.node)
+            for word in words:
+                word_lm, lm, gain = self.leave(h, word)
+                score = max(FLOOR, total + gain - int(owed[lm >> bits]))
+                cost = max(FLOOR, total + gain - h.mark)
+                endings.append(Ending(score, n, word, cost, word_lm))
+            if not words:
+                left = 0 if h.node == ROOT else self._t.look[h.node] + CUT_OFF
+                score = max(FLOOR, total - left - int(owed[h.lm >> bits]))
+                endings.append(Ending(score, n, NO_WORD, 0, 0))
+        endings.sort(key=lambda ending: -ending.score)
+        return [ending for ending in endings if ending.score >= endings[0].score - within]
 
     def leave(self, h: Hypothesis, word: int) -> tuple[int, int, int]:
         """What it costs a hypothesis to end a word at its node.

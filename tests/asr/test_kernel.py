@@ -45,7 +45,7 @@ pytestmark = pytest.mark.skipif(
 
 @st.composite
 def searches(draw: st.DrawFn) -> tuple[BeamDecoder, BeamDecoder]:
-    """One random search, in Python and compiled."""
+    """One random search, in Python and compiled; some expect phrases."""
     spoken = language(
         draw(st.integers(0, 10**6)),
         words=draw(st.integers(1, 40)),
@@ -66,7 +66,12 @@ def searches(draw: st.DrawFn) -> tuple[BeamDecoder, BeamDecoder]:
         spelling=draw(st.sampled_from([None, None, -4.0, 0.0, 3.0])),
         steadiness=draw(st.sampled_from([0.0, 0.5, 2.0, 10.0])),
     )
-    return spoken.decoder(chosen, PythonEngine), spoken.decoder(chosen, CompiledEngine)
+    pair = spoken.decoder(chosen, PythonEngine), spoken.decoder(chosen, CompiledEngine)
+    phrases = draw(st.lists(st.lists(st.sampled_from(spoken.words[3:]), min_size=1), max_size=2))
+    if phrases:
+        plain, compiled = (one.boosted([" ".join(words) for words in phrases]) for one in pair)
+        return plain, compiled
+    return pair
 
 
 @st.composite
@@ -113,6 +118,28 @@ def test_the_kernel_gives_what_the_reference_gives_to_the_bit(
     assert compiled.tentative(state) == plain.tentative(state)
     assert compiled.finish(state) == plain.finish(state)
     assert compiled.n_best(state, 5) == plain.n_best(state, 5)
+    if words := plain.finish(state):
+        assert compiled.readings(state, words, 5) == plain.readings(state, words, 5)
+
+
+@settings(max_examples=50)
+@given(
+    pair=searches(),
+    data=st.data(),
+    behind=st.integers(0, 20_000) | st.just(-FLOOR),
+    within=st.integers(0, 20_000) | st.just(-FLOOR),
+)
+def test_both_end_in_the_same_ways(
+    pair: tuple[BeamDecoder, BeamDecoder], data: st.DataObject, behind: int, within: int
+) -> None:
+    """Best first, and those left out that are too far behind, whose shares would be nothing."""
+    plain, compiled = pair
+    packed = decode(compiled, data.draw(sounds(plain.units)), [])[0].hypotheses
+    endings = plain.engine.endings(packed, behind, within)
+    assert compiled.engine.endings(packed, behind, within) == endings
+    all_endings = plain.engine.endings(packed, behind, -FLOOR)
+    assert [e for e in all_endings if e.score >= endings[0].score - within] == endings
+    assert [-e.score for e in all_endings] == sorted(-e.score for e in all_endings)
 
 
 @pytest.mark.parametrize("make_engine", [PythonEngine, CompiledEngine])
@@ -223,6 +250,8 @@ def test_the_kernel_refuses_what_does_not_fit_together() -> None:
             engine.advance([Waiting(0, rows, hypotheses, state.arena, b"")])
         with pytest.raises(ValueError, match="size"):
             engine.foremost(hypotheses, state.arena, b"")
+        with pytest.raises(ValueError, match="size"):
+            engine.endings(hypotheses, 0, 0)
     for arena, shown in ((bytes(24 * 1000), b""), (b"", bytes(4 * 1000))):
         with pytest.raises(ValueError, match="size"):
             engine.advance([Waiting(0, rows, state.hypotheses, arena, shown)])
