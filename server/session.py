@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final
 from typing import Protocol as Interface
@@ -17,7 +16,6 @@ from typing import Protocol as Interface
 from websockets.exceptions import ConnectionClosed
 
 from asr.errors import ProtocolError
-from asr.transcript import Partial
 from server import wishes
 from server.dialogue import (
     Acknowledge,
@@ -44,8 +42,10 @@ from server.dialogue import (
 )
 from server.intake import Intake
 from server.line import Delivered, End, Leave, Left, Line, Room
+from server.outbox import Outbox
 from server.resume import reopen
 from server.snapshot import Record, Snapshot
+from server.watch import Watch
 
 if TYPE_CHECKING:
     from asyncio.transports import Transport
@@ -108,8 +108,8 @@ class Session:
 
     Attributes:
         line: its stream in the engine, or None before `start` and between two streams.
-        outbox: replies that have not left yet, each with the line it came from.
-        last_message: when the peer was last heard of, on the loop's clock.
+        outbox: replies that have not left yet.
+        watch: the clock, and what it goes by.
         sent: called with every reply that has left, and when it did, on the loop's clock.
     """
 
@@ -136,24 +136,21 @@ class Session:
         self._told = False  # the farewell has left
         self._farewell = NORMAL, ""
         self.line: Line | None = None
-        self.outbox: deque[tuple[Reply | Answer | Left, Line | None]] = deque()
-        self._outbox_changed = asyncio.Event()
-        self._outbox_shorter = asyncio.Event()
+        self.outbox = Outbox(engine.taken)
+        self.watch = Watch(
+            limits, ping=connection.ping, end=self._end, abort=self._abort, leave=self._leave
+        )
         self._room = asyncio.Event()
         self._done = asyncio.Event()  # the stream is finished, and another may begin
-        self._begun = False  # the client has said what it wants
         self._listening = False  # the reader waits for the next message
         self._behind: asyncio.Task[None] | None = None  # does what `hear` could not do at once
         self._staying = False  # after this stream another one may come
         self._ending = False  # nothing more is accepted
         self._gone = False  # the peer is gone or given up
-        self._opened = self.last_message = self._now()
-        self._reading = True
-        self._writing_since: float | None = None
 
     async def run(self) -> None:
         """Serve the client until it is done, gone or refused and the connection is closed."""
-        tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._watch())]
+        tasks = [asyncio.create_task(self._read()), asyncio.create_task(self.watch.run())]
         try:
             with contextlib.suppress(ConnectionClosed):
                 code, reason = await self._write()
@@ -194,7 +191,7 @@ class Session:
         self._farewell = TAKEN_OVER
         self.outbox.clear()
         self._leave()
-        if self._writing_since is not None:  # it would wait for a peer that is not there
+        if self.watch.writing_since is not None:  # it would wait for a peer that is not there
             self._abort()
         return snapshot
 
@@ -209,17 +206,18 @@ class Session:
         """
         if not self._listening or self._behind is not None or self._ending or self.line is None:
             return False
-        self.last_message = self._now()
+        arrived = self.watch.heard()
         commands = self._asked(message)
         with self._watched():
-            wait = self._carry_on(commands, self.last_message)
+            wait = self._carry_on(commands, arrived)
             if wait is not None:
-                self._behind = asyncio.create_task(self._catch_up(wait, commands))
+                self._behind = asyncio.create_task(self._catch_up(wait, commands, arrived))
         return True
 
-    async def _catch_up(self, wait: Awaitable[object], commands: Iterator[Command]) -> None:
+    async def _catch_up(
+        self, wait: Awaitable[object], commands: Iterator[Command], arrived: float
+    ) -> None:
         """Do what `hear` could not do at once."""
-        arrived = self.last_message
         with self._watched():
             await wait
             await self._carry_out(commands, arrived)
@@ -227,17 +225,17 @@ class Session:
 
     async def _read(self) -> None:
         with self._watched():
-            await self._carry_out(self._asked(None), self.last_message)
+            await self._carry_out(self._asked(None), self.watch.opened)
             while True:
                 self._listening = True
                 message = await self._connection.recv()
                 self._listening = False
                 if self._behind is not None:
                     await self._behind
-                self.last_message = self._now()
+                arrived = self.watch.heard()
                 if not self._ending:
-                    self._begun = True
-                    await self._carry_out(self._asked(message), self.last_message)
+                    self.watch.begun = True
+                    await self._carry_out(self._asked(message), arrived)
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
@@ -267,7 +265,7 @@ class Session:
         """Carry out commands up to one that takes time; what to wait for, if there is one."""
         try:
             for command in commands:
-                self._begun = True
+                self.watch.begun = True
                 if isinstance(command, Start):
                     return self._start(command, arrived)
                 if isinstance(command, Resume):
@@ -400,16 +398,13 @@ class Session:
         """Forget the stream, and what was said of it and has not left."""
         if self.line is not None:
             self._engine.close(self.line)
-            kept = [said for said in self.outbox if said[1] is not self.line]
-            self.outbox.clear()
-            self.outbox.extend(kept)
+            self.outbox.forget(self.line)
             self.line = None
 
     async def _wait_for_reader(self) -> None:
         """Leave the socket unread while the client leaves too many answers unread."""
         while len(self.outbox) > self._limits.unread_messages and not self._ending:
-            self._outbox_shorter.clear()
-            await self._outbox_shorter.wait()
+            await self.outbox.fewer()
 
     async def _wait_for_room(self) -> None:
         """Leave the socket unread until the engine has caught up: TCP holds the client back."""
@@ -418,12 +413,8 @@ class Session:
             return
         self._room.clear()
         self._say(SlowDown(line.backlog_ms))
-        self._reading = False
-        try:
+        with self.watch.deaf():
             await self._room.wait()
-        finally:
-            self._reading = True
-            self.last_message = self._now()
 
     def _end(self, error: ProtocolError | None) -> None:
         """Accept nothing more; behind everything accepted come the last finals and the farewell."""
@@ -449,36 +440,33 @@ class Session:
                 self._say(reply, self.line)
 
     def _say(self, reply: Reply | Answer | Left, line: Line | None = None) -> None:
-        """Queue a reply. A partial that has not left gives way to what follows in its segment."""
-        if self.outbox and supersedes(reply, self.outbox[-1][0]):
-            self._taken(self.outbox.pop()[1])
-        self.outbox.append((reply, line))
+        self.outbox.put(reply, line)
         if isinstance(reply, Failed) or (isinstance(reply, Done) and not self._staying):
             self._ending = True
             self._wake_reader()
-        self._outbox_changed.set()
 
     def _leave(self) -> None:
         self._ending = True
         self._gone = True
-        self._outbox_changed.set()
+        self.outbox.wake()
         self._wake_reader()
 
     def _wake_reader(self) -> None:
-        for event in (self._room, self._done, self._outbox_shorter):
-            event.set()
+        self._room.set()
+        self._done.set()
+        self.outbox.wake_filler()
 
     async def _write(self) -> tuple[int, str]:
         """Send replies until the farewell has left; return how to close."""
         while True:
             while self.outbox:
-                reply, line = self.outbox.popleft()
+                reply, line = self.outbox.take()
                 if isinstance(reply, Left):
                     if line is not None and await self._moved(line):
                         return MOVED
                     continue
                 await self._send(reply)
-                self._taken(line)
+                self.outbox.left(line)
                 self._told = isinstance(reply, Failed | Done)
                 if isinstance(reply, Failed):
                     return reply.error.close_code, reply.error.code
@@ -488,29 +476,23 @@ class Session:
                     self._begin_anew()
             if self._gone:
                 return self._farewell
-            self._outbox_changed.clear()
-            await self._outbox_changed.wait()
+            await self.outbox.more()
 
     async def _send(self, reply: Reply | Answer) -> None:
         now = self._now()
         said = reply.message if isinstance(reply, Answer) else self._protocol.encode(reply, now)
         for message in said if isinstance(said, tuple) else (said,):
-            self._writing_since = self._now()
+            self.watch.writing_since = self._now()
             await self._connection.send(message)
-        self._writing_since = None
+        self.watch.writing_since = None
         if self.sent is not None and not isinstance(reply, Answer):
             self.sent(reply, self._now())
-        self._outbox_shorter.set()
 
     def _begin_anew(self) -> None:
         """The stream is over and told; the connection stays for another one."""
         self._drop()
         self._staying = False
         self._done.set()
-
-    def _taken(self, line: Line | None) -> None:
-        if line is not None:
-            self._engine.taken(line)
 
     async def _close(self, code: int, reason: str) -> None:
         try:
@@ -522,58 +504,3 @@ class Session:
     def _abort(self) -> None:
         self._leave()
         self._connection.transport.abort()
-
-    # Watching
-
-    async def _watch(self) -> None:
-        """Give up on a peer that does not start, does not read, or is not there."""
-        limits = self._limits
-        bounds = (limits.start_seconds, limits.silent_seconds, limits.write_seconds)
-        step = min(*bounds, limits.session_seconds) / 4
-        while True:
-            await asyncio.sleep(step)
-            now = self._now()
-            if self._writing_since is not None:
-                if now - self._writing_since > limits.write_seconds:
-                    self._abort()
-            elif not self._begun and now - self._opened > limits.start_seconds:
-                self._end(
-                    ProtocolError(
-                        f"no start within {limits.start_seconds:g} s; send start first",
-                        "no_start",
-                        1008,
-                    )
-                )
-            elif now - self._opened > limits.session_seconds:
-                self._end(
-                    ProtocolError(
-                        f"the session lasted {limits.session_seconds:g} s, as long as it may; "
-                        "start a new one",
-                        "too_long",
-                        1008,
-                    )
-                )
-            elif self._reading and now - self.last_message > limits.silent_seconds:
-                await self._probe()
-
-    async def _probe(self) -> None:
-        """Ping the peer, and give it up if nothing at all comes back."""
-        before = self.last_message
-        try:
-            async with asyncio.timeout(self._limits.silent_seconds):
-                await (await self._connection.ping())
-            self.last_message = self._now()
-        except TimeoutError:
-            if self.last_message == before:
-                self._abort()
-        except ConnectionClosed:
-            self._leave()
-
-
-def supersedes(reply: Reply | Answer | Left, waiting: Reply | Answer | Left) -> bool:
-    """Whether a reply makes the one before it, which has not left yet, needless."""
-    if isinstance(reply, Heard) and isinstance(waiting, Heard):
-        partial, channel = isinstance(waiting.event, Partial), waiting.channel
-        same = (channel, waiting.event.segment) == (reply.channel, reply.event.segment)
-        return partial and same
-    return isinstance(reply, SlowDown | Saved) and type(waiting) is type(reply)

@@ -300,8 +300,8 @@ async def test_a_silent_client_that_is_there_stays() -> None:
     """Nobody must talk: a muted microphone answers pings, and that is enough."""
     async with serving(limits=Limits(silent_seconds=0.05)) as service, service.session() as peer:
         (session,) = service.server.sessions
-        first = session.last_message
-        await until(lambda: session.last_message > first + 0.3)  # several pings and pongs
+        first = session.watch.last_message
+        await until(lambda: session.watch.last_message > first + 0.3)  # several pings and pongs
         await peer.sing(SONG)
         await peer.tell("finish")
         assert fields_heard(await peer.hear_all()) == fields_of(alone(sing(SONG)))

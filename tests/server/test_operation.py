@@ -354,7 +354,7 @@ async def test_a_session_lasts_only_so_long() -> None:
         while heard[-1]["type"] != "pong":
             heard.append(await peer.hear())
         (session,) = service.server.sessions
-        session._opened -= 3600  # noqa: SLF001 - an hour later
+        session.watch.opened -= 3600  # an hour later
         heard += await peer.hear_all()
     assert fields_heard(heard) == fields_of(alone(sing(SONG)))
     assert (heard[-1]["code"], peer.close_code) == ("too_long", 1008)

@@ -15,9 +15,7 @@ from asr.errors import Error
 from asr.transcript import Partial
 from server.admission import Access, is_loopback
 from server.app import Server, describe
-from server.dialogue import Heard
 from server.limits import Limits
-from server.session import supersedes
 from server.snapshot import Seal
 from tests.server.sockets import fields_heard, fields_of, http_get, in_a_loop, serving, until
 from tests.server.tones import RATE, ToneNetwork, alone, events_alone, recognizer, sing
@@ -33,16 +31,6 @@ async def test_a_session_hears_what_a_recogniser_at_hand_says(chunk: int) -> Non
     async with serving() as service:
         heard = await service.recognise(song, chunk)
     assert fields_heard(heard) == fields_of(alone(sing(song)))
-
-
-def test_a_partial_gives_way_to_newer_ones_of_its_own_channel_only() -> None:
-    """What one channel says is no reason to be silent about another."""
-    first, second, other = (
-        Heard(Partial(0, "", text, 1), 0.0, channel=channel)
-        for text, channel in (("a", 0), ("a b", 0), ("c", 1))
-    )
-    assert supersedes(second, first)
-    assert not supersedes(other, first)
 
 
 @in_a_loop
