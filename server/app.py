@@ -75,6 +75,7 @@ class Server:
         wyoming_listener: where to speak Wyoming, if it is set before the start.
         places: connections that were let in; at most `limits.sessions`.
         sessions: those whose handshake is done.
+        gone: connections that were there and are not any more, so far.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Server:
         self._probes = Probes(self.admission, self._metrics, self._meter, self._limits)
         self.places: set[Visitor | TcpConnection] = set()
         self.sessions: set[Session] = set()
+        self.gone = 0
         self._connections: set[Visitor | TcpConnection] = set()
         self._wyoming: asyncio.Server | None = None
         self._handshakes: dict[Visitor, None] = {}  # have asked nothing yet; oldest first
@@ -251,6 +253,7 @@ class Server:
 
     def left(self, visitor: Visitor | TcpConnection) -> None:
         """A connection is gone."""
+        self.gone += 1
         self._connections.discard(visitor)
         self._metrics.hold(figures.CONNECTIONS, len(self._connections))
         if isinstance(visitor, Visitor):

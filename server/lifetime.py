@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from asr.errors import Error
+from server.memory import give_back, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,10 +90,15 @@ async def run(
     if events.lifeline is not None:
         loop.add_reader(events.lifeline, end)
     await server.start_on(listener)
+    giving = None
     try:
         server.begin(await asyncio.to_thread(load))
+        settle()
+        giving = asyncio.create_task(give_back(lambda: server.gone))
         events.ready()
         await signalled.wait()
         await server.drain()
     finally:
+        if giving is not None:
+            giving.cancel()
         await server.stop()

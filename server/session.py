@@ -163,6 +163,9 @@ class Session:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            # What is large goes now: the connection and this object know each other, and so stay
+            # until garbage is collected.
+            self.line = None
 
     def dismiss(self) -> None:
         """The server takes no new sessions: send away a client whose stream has not begun."""
