@@ -1,6 +1,7 @@
 """The server: one port, its sessions, and an orderly end.
 
-Every path of `Server.routes` is a websocket. `GET /healthz` tells whether the server works,
+Every path of `Server.routes` is a websocket; a browser that asks for `/` gets the page
+(`server/webpage.py`). `GET /healthz` tells whether the server works,
 `/readyz` whether it takes new sessions, `/metrics` how it fares. Who is let in,
 `server/admission.py` decides before the upgrade.
 """
@@ -25,6 +26,7 @@ from asr.features import FRAME_SAMPLES
 from asr.resampling import SAMPLE_RATE
 from asr.transcript import Final as FinalEvent
 from server import metrics as figures
+from server import webpage
 from server.admission import Access, Admission, client_address
 from server.dialogue import Heard, Hello, ModelInfo, Protocol, Reply
 from server.engine import Engine
@@ -355,6 +357,8 @@ class Server:
         self._handshakes.pop(connection, None)
         path = _path(request)
         answer = self._probes.answer(path, connection, request)
+        if answer is None:
+            answer = webpage.answer(path, request)
         if answer is not None:
             return answer
         if path not in self.routes:

@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 from asr import demo
+from server import webpage
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -64,6 +65,7 @@ def test_the_wheel_holds_every_source_and_the_demo(wheel: zipfile.ZipFile) -> No
         for p in (ROOT / name).rglob("*.py")
     }
     wanted |= {f"asr/demo/{name}" for name in ("recording.flac", "reference.txt", "NOTE.md")}
+    wanted |= {f"server/page/{name}" for name in webpage.FILES.values()}
     assert sorted((wanted | {"asr/py.typed"}) - inside) == []
 
 

@@ -28,18 +28,28 @@ PATIENCE = 60  # seconds: far beyond what any test needs, on any machine
 P = ParamSpec("P")
 
 
+def within(
+    seconds: float,
+) -> Callable[[Callable[P, Awaitable[None]]], Callable[P, None]]:
+    """Run an asynchronous test, and never for longer than that."""
+
+    def decorate(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
+        @functools.wraps(test)
+        def run(*args: P.args, **kwargs: P.kwargs) -> None:
+            async def bounded() -> None:
+                async with asyncio.timeout(seconds):
+                    await test(*args, **kwargs)
+
+            asyncio.run(bounded())
+
+        return run
+
+    return decorate
+
+
 def in_a_loop(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
     """Run an asynchronous test, and never for ever."""
-
-    @functools.wraps(test)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        async def bounded() -> None:
-            async with asyncio.timeout(PATIENCE):
-                await test(*args, **kwargs)
-
-        asyncio.run(bounded())
-
-    return run
+    return within(PATIENCE)(test)
 
 
 @contextlib.asynccontextmanager
@@ -141,10 +151,12 @@ class Peer:
         return heard
 
 
-async def http_get(port: int, path: str, *headers: str) -> tuple[int, dict[str, str], str]:
-    """Status, headers and body of a plain GET."""
+async def http_get(
+    port: int, path: str, *headers: str, method: str = "GET", host: str = ""
+) -> tuple[int, dict[str, str], str]:
+    """Status, headers and body of a plain GET, or of another method; as if for another host."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", *headers, "", ""]
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host or f'127.0.0.1:{port}'}", *headers, "", ""]
     writer.write("\r\n".join(lines).encode())
     answer = (await reader.readuntil(b"\r\n\r\n")).decode()
     if "101 " not in answer:
