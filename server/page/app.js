@@ -15,7 +15,8 @@ const captions = new Captions($("captions"), $("newest"));
 let recording = null;
 let offset = 0; // seconds of the recordings before this one
 let again = null; // begins what was refused once more
-let lost = 0; // samples, as was told
+let remark = ""; // about what this recording lacks
+let lost = 0; // samples of sound, as was told
 let deaf = 0; // pieces in a row without any sound
 let retryAt = 0; // when a connection is tried again, in ms
 
@@ -57,7 +58,7 @@ const hooks = {
       `How long the model "${model.name}" listens before it can speak, and what the server took for the last words`;
     $("figures").hidden = false;
     if (document.body.dataset.phase === "away") {
-      notice("");
+      notice(remark);
       const { finished } = recording.session.conversation;
       hooks.phase(finished ? "finishing" : "listening");
     }
@@ -76,9 +77,9 @@ const hooks = {
 
   broken: (words) => {
     captions.settle(shifted(words));
-    notice(
-      "The server could not go on where it was. A new session goes on from here; at this place a word may be missing, or be there twice.",
-    );
+    remark =
+      "The server could not go on where it was. A new session goes on from here; at this place a word may be missing, or be there twice.";
+    notice(remark);
   },
 
   away: (why, until) => {
@@ -91,10 +92,9 @@ const hooks = {
   level: (peak) => {
     const db = 20 * Math.log10(Math.max(peak, 1e-6));
     $("level").value = Math.max(0, 1 - db / QUIETEST_DB);
-    if (deaf >= DEAF_PIECES && peak > 0) notice("");
+    if (deaf >= DEAF_PIECES && peak > 0) notice(remark);
     deaf = peak === 0 ? deaf + 1 : 0;
     if (deaf === DEAF_PIECES) notice("The microphone gives no sound at all. Is it muted?");
-    if (document.body.dataset.phase === "away") tellAway();
   },
 };
 
@@ -109,9 +109,10 @@ function tellAway() {
 
 function tellLoss() {
   const { lost: total, rate } = recording.session.conversation;
-  if (total - lost >= rate || (total > lost && document.body.dataset.phase !== "away")) {
+  if (total - lost > rate / 10) {
     lost = total;
-    notice(`${(total / rate).toFixed(1)} s of sound were lost while there was no connection.`);
+    remark = `${(total / rate).toFixed(1)} s of sound were lost while there was no connection.`;
+    notice(remark);
   }
 }
 
@@ -120,20 +121,23 @@ const shifted = (words) =>
 
 // Begins a recording, and sees it to its end.
 async function record(make) {
-  notice("");
+  remark = "";
+  notice(remark);
   $("entrance").hidden = true;
   lost = deaf = 0;
-  let lock;
+  const awake = keepAwake();
+  const clock = setInterval(() => document.body.dataset.phase === "away" && tellAway(), 1000);
   try {
     recording = make();
-    lock = await keepAwake();
     await recording.run();
+    notice(remark);
   } catch (error) {
     if (!(error instanceof Failure)) console.error(error);
     notice(error instanceof Failure ? error.message : `Something went wrong in this page: ${error}`);
     if (error.wantsKey) askForKey(() => record(make));
   } finally {
-    lock?.release();
+    clearInterval(clock);
+    awake.then((lock) => lock?.release());
     if (recording) {
       // What was shown and never became final stays.
       captions.settle(shifted(recording.session.conversation.beginAnew().words));

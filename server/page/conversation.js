@@ -145,8 +145,15 @@ export class Conversation {
     this.#rewind(fields.position);
     this.token = fields.token;
     this.resumable = fields.resumable;
+    if (!this.resumable) this.#forgetAll();
     this.ready = true;
     return fields;
+  }
+
+  #forgetAll() {
+    this.kept -= total(this.away);
+    this.away = [];
+    this.first = this.sent;
   }
 
   // Puts what was sent from a position on before what waits.
@@ -217,14 +224,13 @@ export class Conversation {
     const next = again[0] ?? this.waiting[0];
     const place = next ? next.place : this.taken;
     this.lost += Math.max(0, place - from);
-    this.kept -= this.away.reduce((sum, { samples }) => sum + samples.length, 0);
     for (const piece of again) {
-      const spoken = Math.max(0, from - piece.place);
-      piece.samples = piece.samples.slice(spoken);
-      piece.place += spoken;
-      this.kept += piece.samples.length;
+      const heard = Math.max(0, from - piece.place);
+      piece.samples = piece.samples.slice(heard);
+      piece.place += heard;
     }
     this.waiting = [...again, ...this.waiting];
+    this.kept = total(this.waiting);
     const words = spread(this.open.text, this.ended / this.rate, from / this.rate);
     this.#beginSession();
     return { type: "broken", words };
@@ -241,5 +247,7 @@ function spread(text, start, end) {
   const step = (end - start) / words.length;
   return words.map((word, n) => ({ word, start: start + n * step, end: start + (n + 1) * step }));
 }
+
+const total = (pieces) => pieces.reduce((sum, { samples }) => sum + samples.length, 0);
 
 const write = (fields) => JSON.stringify(fields);

@@ -43,6 +43,9 @@ export class Session {
       while (!this.conversation.over && !this.abandoned) {
         const end = await this.#connection();
         if (this.conversation.over || this.abandoned) break;
+        if (end.listened && !this.conversation.resumable && !end.broken) {
+          this.hooks.broken(this.conversation.beginAnew().words);
+        }
         tries = end.listened ? 1 : tries + 1;
         await this.#wait(await this.#reason(end), tries);
       }
@@ -159,6 +162,7 @@ export class Session {
         break;
       case "broken":
         end.broken = true;
+        this.socket.close(1000);
         this.hooks.broken(message.words);
         break;
       case "failed":
