@@ -20,7 +20,7 @@ export class Conversation {
   constructor(rate) {
     this.rate = rate;
     this.taken = 0; // the place where the next samples lie
-    this.lost = 0; // samples that no server will hear
+    this.gaps = []; // {place, length} of samples that no server will hear
     this.finished = false; // no more samples come
     this.over = false; // everything is said
     this.kept = 0; // samples in `waiting` and `away`
@@ -66,10 +66,21 @@ export class Conversation {
     this.taken += samples.length;
     this.kept += samples.length;
     while (this.kept > KEPT_SECONDS * this.rate && this.waiting.length > 1) {
-      const { length } = this.waiting.shift().samples;
-      this.kept -= length;
-      this.lost += length;
+      const { place, samples: dropped } = this.waiting.shift();
+      this.kept -= dropped.length;
+      this.#lose(place, dropped.length);
     }
+  }
+
+  #lose(place, length) {
+    const last = this.gaps.at(-1);
+    if (last && last.place + last.length === place) last.length += length;
+    else this.gaps.push({ place, length });
+  }
+
+  // Samples that no server will hear.
+  get lost() {
+    return this.gaps.reduce((sum, { length }) => sum + length, 0);
   }
 
   finish() {
@@ -223,7 +234,11 @@ export class Conversation {
     const again = this.away.filter(({ place, samples }) => place + samples.length > from);
     const next = again[0] ?? this.waiting[0];
     const place = next ? next.place : this.taken;
-    this.lost += Math.max(0, place - from);
+    if (place > from) {
+      // What was dropped in there before counts once.
+      this.gaps = this.gaps.filter((gap) => gap.place < from || gap.place >= place);
+      this.#lose(from, place - from);
+    }
     for (const piece of again) {
       const heard = Math.max(0, from - piece.place);
       piece.samples = piece.samples.slice(heard);

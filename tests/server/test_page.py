@@ -22,6 +22,7 @@ from server.admission import Access
 from server.app import Server
 from server.limits import Limits
 from tests.server.browser import ALLOWED, DENIED, Tab, browsing, needs_chromium, playing
+from tests.server.certificates import make_certificate
 from tests.server.sockets import serving, until, within
 from tests.server.tones import RATE, recognizer, sing
 
@@ -50,6 +51,8 @@ new MutationObserver(() => {
   if (phase !== window.phases.at(-1)) window.phases.push(phase);
 }).observe(document, { subtree: true, childList: true, characterData: true, attributes: true });
 """
+# The server's machine seen from another one, with a certificate that signs itself.
+ELSEWHERE = "--host-resolver-rules=MAP asr.example 127.0.0.1", "--ignore-certificate-errors"
 LISTENING = "document.body.dataset.phase === 'listening'"
 READY = "document.body.dataset.phase === 'ready'"
 OPEN = "document.querySelector('#open').textContent"
@@ -72,12 +75,14 @@ def speech(english: Recognizer) -> tuple[Any, str]:
 
 
 @contextlib.asynccontextmanager
-async def hearing(folder: Path, samples: Any, port: int, *switches: str) -> AsyncIterator[Tab]:
+async def hearing(
+    folder: Path, samples: Any, port: int, *switches: str, root: str = "http://127.0.0.1"
+) -> AsyncIterator[Tab]:
     """The page in a browser whose microphone will hear these samples."""
     soundfile.write(folder / "said.wav", samples, RATE, subtype="PCM_16")
     async with browsing(folder, playing(folder / "said.wav"), *(switches or (ALLOWED,))) as tab:
         await tab.call("Page.addScriptToEvaluateOnNewDocument", source=WATCH)
-        await tab.open(f"http://127.0.0.1:{port}/")
+        await tab.open(f"{root}:{port}/")
         yield tab
 
 
@@ -196,13 +201,15 @@ async def test_a_server_that_starts_anew_is_spoken_to_again(
     assert errors.words.errors <= BROKEN_TONES
 
 
+@pytest.mark.parametrize("root", ["http://127.0.0.1", "https://asr.example"])
 @within(PATIENCE)
-async def test_a_key_is_asked_for_and_a_wrong_one_told(tmp_path: Path) -> None:
-    """It goes no further than this tab; without it, no microphone is opened."""
+async def test_a_key_is_asked_for_and_a_wrong_one_told(tmp_path: Path, root: str) -> None:
+    """Here and from elsewhere; it goes no further than this tab."""
     access = Access(keys=keys.parse(keys.line_of("shop", KEY), "a file"))
+    tls = make_certificate(tmp_path).context if root.startswith("https") else None
     async with (
-        serving(access=access) as service,
-        hearing(tmp_path, sing("ab c"), service.port) as tab,
+        serving(access=access, tls=tls) as service,
+        hearing(tmp_path, sing("ab c"), service.port, ALLOWED, *ELSEWHERE, root=root) as tab,
     ):
         await tab.click("#start")
         await tab.until("!document.querySelector('#entrance').hidden")
@@ -220,7 +227,9 @@ async def test_a_key_is_asked_for_and_a_wrong_one_told(tmp_path: Path) -> None:
         assert (await said(tab)).endswith("b c")
         assert await tab.evaluate("Object.values(sessionStorage)") == [KEY]
         assert await tab.evaluate("localStorage.length + document.cookie.length") == 0
-        assert KEY not in json.dumps([p for m, p in tab.events if m == "Page.frameNavigated"])
+        called = [p["url"] for m, p in tab.events if m == "Network.webSocketCreated"]
+        scheme = root.replace("http", "ws")
+        assert set(called) == {f"{scheme}:{service.port}/v1/stream"}
 
 
 async def offer(tab: Tab, key: str) -> None:
@@ -266,10 +275,9 @@ async def test_a_file_is_transcribed_like_anywhere_else(
     """To the word and the time; even from a page that may not have the microphone."""
     samples, _ = speech
     file = tmp_path / "said.wav"
-    elsewhere = "--host-resolver-rules=MAP asr.example 127.0.0.1"
     async with (
         serving(english) as service,
-        hearing(tmp_path, samples, service.port, ALLOWED, elsewhere) as tab,
+        hearing(tmp_path, samples, service.port, ALLOWED, *ELSEWHERE) as tab,
     ):
         await tab.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
         await tab.open(f"http://asr.example:{service.port}/")
@@ -322,8 +330,13 @@ FORGETFUL = """(async () => {
   const half = talk.receive(JSON.stringify({ type: "ready", position: 4000, token: "t",
                                              resumable: true }));
   talk.next();  // the acknowledgement
-  return { lost, kept, first, start: words[0].start, type: half.type, again: talk.next().length,
-           left: talk.kept };
+  const other = new Conversation(8000);  // whose server keeps no session
+  for (let second = 0; second < 310; second++) other.audio(new Int16Array(8000));
+  other.receive(JSON.stringify({ type: "ready", position: 0, token: "", resumable: false }));
+  other.next();
+  other.beginAnew();
+  return { once: other.lost, lost, kept, first, start: words[0].start, type: half.type,
+           again: talk.next().length, left: talk.kept };
 })()"""
 
 
@@ -335,6 +348,7 @@ async def test_what_waits_for_a_connection_is_bounded_and_what_is_lost_is_known(
     async with serving() as service, hearing(tmp_path, np.zeros(100), service.port) as tab:
         found = await tab.evaluate(FORGETFUL)
     assert found == {
+        "once": 11 * 8000,  # what was dropped, and what was sent in vain
         "lost": 10 * 8000,
         "kept": 300 * 8000,
         "first": 8000,
@@ -342,4 +356,46 @@ async def test_what_waits_for_a_connection_is_bounded_and_what_is_lost_is_known(
         "type": "ready",
         "again": 4000,  # the half of the first piece that the server has not saved
         "left": 300 * 8000,
+    }
+
+
+SCROLLING = """(async () => {
+  const { Captions } = await import("/page/captions.js");
+  const [frame, newest] = [document.querySelector("#captions"), document.querySelector("#newest")];
+  const captions = new Captions(frame, newest);
+  const scrolled = () => new Promise((done) => frame.addEventListener("scroll", done,
+                                                                     { once: true }));
+  const say = () => captions.settle([{ word: "words", confidence: 0.3 }]);
+  const below = () => Math.round(frame.scrollHeight - frame.scrollTop - frame.clientHeight);
+  const moved = scrolled();
+  for (let n = 0; n < 60; n++) say();
+  await moved;
+  const frameShown = () => new Promise(requestAnimationFrame);
+  for (let n = 0; n < 2; n++) await frameShown();  // all of it is laid out
+  const following = below();
+  const up = scrolled();
+  frame.scrollTop = 100;
+  await up;
+  say();
+  const [stays, offered] = [frame.scrollTop, !newest.hidden];
+  const down = scrolled();
+  newest.click();
+  await down;
+  return { following, stays, offered, back: below(), hidden: newest.hidden,
+           unsure: document.querySelector(".unsure").title };
+})()"""
+
+
+@within(PATIENCE)
+async def test_the_newest_words_are_in_sight_until_the_reader_scrolls_up(tmp_path: Path) -> None:
+    """Then nothing moves away from under the eyes, and one button leads back."""
+    async with serving() as service, hearing(tmp_path, np.zeros(100), service.port) as tab:
+        found = await tab.evaluate(SCROLLING)
+    assert found == {
+        "following": 0,
+        "stays": 100,
+        "offered": True,
+        "back": 0,
+        "hidden": True,
+        "unsure": "perhaps: 30 % sure",
     }
