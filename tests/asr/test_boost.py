@@ -42,12 +42,14 @@ def paid(boost: Boost, sentence: list[int]) -> int:
 def test_only_whole_phrases_are_paid(phrases: list[list[int]], sentence: list[int]) -> None:
     """A beginning that breaks off must leave no reward behind, or unrelated text would suffer."""
     total = paid(automaton(phrases, SEVEN, 7), sentence)
-    occurs = any(
-        sentence[n : n + len(phrase)] == phrase for phrase in phrases for n in range(len(sentence))
-    )
+    occurring = [  # also where one overlaps another, or itself
+        len(phrase)
+        for phrase in {tuple(phrase) for phrase in phrases}
+        for n in range(len(sentence))
+        if tuple(sentence[n : n + len(phrase)]) == phrase
+    ]
     assert total % 7 == 0
-    assert 0 <= total <= 7 * len(sentence)
-    assert occurs or total == 0
+    assert 0 <= total <= 7 * sum(occurring)
 
 
 @given(phrase=st.lists(st.integers(0, 5), min_size=1, max_size=4), times=st.integers(1, 3))
