@@ -86,7 +86,7 @@ def network_config(recipe: Recipe, units: dict[str, list[str]]) -> NetworkConfig
     """Shape of the recipe's network, with as many outputs as there are units."""
     chosen = recipe.network
     heads = {
-        name: HeadConfig(len(units[name]), head.layer or chosen.depth)
+        name: HeadConfig(len(units[name]), head.layer or chosen.depth, head.reads, head.width)
         for name, head in recipe.heads.items()
     }
     return NetworkConfig(

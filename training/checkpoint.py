@@ -77,7 +77,10 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "format": FORMAT,
         "network": {
             **{name: getattr(config, name) for name in _PLAIN},
-            "heads": {name: [head.units, head.layer] for name, head in config.heads.items()},
+            "heads": {
+                name: [head.units, head.layer, head.reads, head.width]
+                for name, head in config.heads.items()
+            },
         },
         **{name: getattr(checkpoint, name) for name in _PARTS},
     }

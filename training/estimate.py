@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from asr.acoustic import BLOCK_OUTPUTS
 from training.model import BANDS, FIRST_KERNEL, SECOND_KERNEL, AcousticNetwork, NetworkConfig
 from training.recipe import Recipe, read_recipe
 from training.units import characters
@@ -112,7 +113,8 @@ def estimate(recipe: Recipe, hardware: Hardware, gpus: int) -> Estimate:
     steps = recipe.budget.steps or round(recipe.budget.hours * 3600 / step_seconds / gpus)
     operations = 3 * FRAMES * forward_operations(config)
     computing = seconds * operations / (hardware.tflops * 1e12 * hardware.utilisation)
-    waiting = hardware.utterance * FRAMES * config.depth * hardware.step_us * 1e-6 + OVERHEAD_S
+    in_line = config.depth + len(config.readers())
+    waiting = hardware.utterance * FRAMES * in_line * hardware.step_us * 1e-6 + OVERHEAD_S
     with torch.device("meta"):  # shapes alone
         parameters = sum(p.numel() for p in AcousticNetwork(config).parameters())
     held = seconds * FRAMES * activations(config)
@@ -145,7 +147,14 @@ def forward_operations(config: NetworkConfig) -> float:
     front = 2 * (2 * FIRST_KERNEL * BANDS * C) + 2 * SECOND_KERNEL * C * C + 2 * C * H
     layers = config.depth * 4 * GATES[config.cell] * H * H
     ahead = 2 * (config.look_ahead + 1) * H
-    return front + layers + ahead + sum(2 * H * head.units for head in config.heads.values())
+    heads = sum(2 * H * head.units for head in config.heads.values() if not head.reads)
+    readers = sum(
+        2 * GATES[config.cell] * head.width * head.width / BLOCK_OUTPUTS
+        + 2 * GATES[config.cell] * head.width * config.heads[head.reads].units
+        + 2 * head.width * head.units
+        for head in config.readers().values()
+    )
+    return front + layers + ahead + heads + readers
 
 
 def activations(config: NetworkConfig) -> float:
@@ -162,7 +171,8 @@ def activations(config: NetworkConfig) -> float:
     layer = H * (cell + FULL + 2 * FULL + FULL)  # cast, normalisation in and out, dropout
     ahead = (config.look_ahead + 2) * H * FULL
     heads = sum(head.units * (HALF + 4 * FULL) for head in config.heads.values())
-    return front + config.depth * layer + ahead + heads
+    readers = sum(head.width * (cell + 3 * FULL) for head in config.readers().values())
+    return front + config.depth * layer + ahead + heads + readers
 
 
 def table(recipes: Sequence[Path], hardware: Hardware, counts: Sequence[int]) -> str:

@@ -9,8 +9,9 @@ the front, H width, D depth, L look-ahead, V units of a head. "Rows" are values 
 frames of a stream next to each other.
 
 The state's arrays, in the order of `AcousticNetwork.initial`: `conv1` [N, 3, 80], `conv2`
-[N, 1, C], `h` [N, D, H], with an LSTM also `c` [N, D, H], and `ahead` [N, L, H]. The last stays
-when L is 0: an empty array in and out, so that every model has the same list of states.
+[N, 1, C], `h` [N, D, H], with an LSTM also `c` [N, D, H], `ahead` [N, L, H], and for each head that
+reads another its own `<head>.h` (and `<head>.c`) [N, width]. `ahead` stays when L is 0: an empty
+array in and out, so that every model of the same heads has the same list of states.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ class StepGraph:
         self.weights = weights
         self.precision = precision
         self.graph = GraphBuilder()
+        self.memories = ("h", "c") if config.cell == "lstm" else ("h",)
 
     def build(self) -> onnx.ModelProto:
         """The checked model."""
@@ -79,15 +81,27 @@ class StepGraph:
         shapes = {
             "conv1": (FIRST_KERNEL - STRIDE, BANDS),
             "conv2": (SECOND_KERNEL - STRIDE, c.front),
-            **dict.fromkeys(("h", "c") if c.cell == "lstm" else ("h",), (c.depth, c.width)),
+            **dict.fromkeys(self.memories, (c.depth, c.width)),
             "ahead": (c.look_ahead, c.width),
+            **{
+                f"{name}.{memory}": (head.width,)
+                for name, head in c.readers().items()
+                for memory in self.memories
+            },
         }
         features = graph.input("features", BLOCK_FRAMES, BANDS)
         states = {name: graph.input(name, *shape) for name, shape in shapes.items()}
         rows, after = self._network(features, states)
+        logits = {
+            name: self._linear(rows, f"heads.{name}")
+            for name in c.exported_heads()
+            if name not in c.readers()
+        }
+        for name, head in c.readers().items():
+            logits[name], spelled = self._spell(name, logits[head.reads], states)
+            after |= spelled
         for name, units in c.exported_heads().items():
-            logits = self._linear(rows, f"heads.{name}")
-            log_probs = graph.node("LogSoftmax", logits, axis=-1)
+            log_probs = graph.node("LogSoftmax", logits[name], axis=-1)
             framed = graph.reshape(log_probs, -1, BLOCK_OUTPUTS, units)
             graph.output(f"log_probs.{name}", framed, BLOCK_OUTPUTS, units)
         for name, shape in shapes.items():
@@ -97,22 +111,32 @@ class StepGraph:
     def _network(self, features: str, states: dict[str, str]) -> tuple[str, dict[str, str]]:
         """Everything below the heads: rows [N · T, H] and the new states."""
         after: dict[str, str] = {}
-        memories: list[str] = [name for name in ("h", "c") if name in states]
         x, after["conv1"] = self._convolution(features, states["conv1"], "conv1", FIRST_KERNEL)
         x = self.graph.reshape(x, -1, BLOCK_FRAMES // STRIDE, self.config.front)
         x, after["conv2"] = self._convolution(x, states["conv2"], "conv2", SECOND_KERNEL)
         x = self._norm(self._linear(x, "project"), "project_norm")
         ends = []
         for number in range(self.config.depth):
-            before = {name: self._pick(states[name], number) for name in memories}
-            y, end = self._layer(x, f"layers.{number}", before)
+            before = {name: self._pick(states[name], number) for name in self.memories}
+            y, end = self._layer(x, f"layers.{number}", before, self.config.width, BLOCK_OUTPUTS)
             x = self.graph.node("Add", x, self._norm(y, f"norms.{number}"))
             ends.append(end)
-        for name in memories:
+        for name in self.memories:
             parts = [self.graph.reshape(end[name], -1, 1, self.config.width) for end in ends]
             after[name] = self.graph.concat(1, *parts)
         x, after["ahead"] = self._look_ahead(x, states["ahead"])
         return x, after
+
+    def _spell(self, name: str, read: str, states: dict[str, str]) -> tuple[str, dict[str, str]]:
+        """The logits of a head that reads another's logits [N · T, V], and its new states."""
+        before = {memory: states[f"{name}.{memory}"] for memory in self.memories}
+        head = self.config.heads[name]
+        said = self.graph.node("Softmax", read, axis=-1)
+        pairs = self.graph.reshape(said, -1, BLOCK_OUTPUTS * self.config.heads[head.reads].units)
+        y, end = self._layer(pairs, f"readers.{name}", before, head.width, 1)
+        spelled = self._linear(self._norm(y, f"reader_norms.{name}"), f"heads.{name}")
+        logits = self.graph.reshape(spelled, -1, head.units)
+        return logits, {f"{name}.{memory}": value for memory, value in end.items()}
 
     def _affine(self, rows: str, weight_name: str, bias: str = "") -> str:
         """Rows [R, K] times a weight [M, K] or [M, channels, taps], plus a bias [M] if given.
@@ -166,18 +190,22 @@ class StepGraph:
         after = graph.slice(joined, count, count + kernel - STRIDE)
         return graph.node("Relu", self._linear(rows, name)), after
 
-    def _layer(self, rows: str, name: str, state: dict[str, str]) -> tuple[str, dict[str, str]]:
-        """A recurrent layer over the T frames of rows [N · T, H], one frame after the other.
+    def _layer(
+        self, rows: str, name: str, state: dict[str, str], width: int, steps: int
+    ) -> tuple[str, dict[str, str]]:
+        """A recurrent layer over rows, one step after the other.
 
         Args:
-            rows: its input.
+            rows: its input [N · S, K].
             name: prefix of its weights.
             state: `h` (and `c`) before, [N, H] each.
+            width: H.
+            steps: S.
 
         Returns:
-            Its output [N · T, H], and the state after.
+            Its output [N · S, H], and the state after.
         """
-        graph, H = self.graph, self.config.width
+        graph, H = self.graph, width
         cell = {"rnn": self._rnn, "gru": self._gru, "lstm": self._lstm}[self.config.cell]
         bias = self._vector(f"{name}.bias_ih_l0")
         memory_bias = self._vector(f"{name}.bias_hh_l0")
@@ -185,11 +213,11 @@ class StepGraph:
             bias, memory_bias = graph.node("Add", bias, memory_bias), ""
         inputs = self._recurrent(rows, f"{name}.weight_ih_l0", bias)
         gates = self.weights[f"{name}.bias_ih_l0"].shape[0]
-        inputs = graph.reshape(inputs, -1, BLOCK_OUTPUTS, gates)
+        inputs = graph.reshape(inputs, -1, steps, gates)
         outputs = []
-        for frame in range(BLOCK_OUTPUTS):
+        for step in range(steps):
             memory = self._recurrent(state["h"], f"{name}.weight_hh_l0", memory_bias)
-            state = cell(self._pick(inputs, frame), memory, state)
+            state = cell(self._pick(inputs, step), memory, state)
             outputs.append(graph.reshape(state["h"], -1, 1, H))
         return graph.reshape(graph.concat(1, *outputs), -1, H), state
 
@@ -199,12 +227,14 @@ class StepGraph:
 
     def _gru(self, inputs: str, memory: str, state: dict[str, str]) -> dict[str, str]:
         """PyTorch's GRU: gates r, z, n; the reset gate acts after the product."""
-        node, H = self.graph.node, self.config.width
-        split = self.graph.integers(2 * H, H)
-        gates_in, new_in = self.graph.nodes("Split", [inputs, split], 2, axis=1)
-        gates_h, new_h = self.graph.nodes("Split", [memory, split], 2, axis=1)
-        gates = node("Sigmoid", node("Add", gates_in, gates_h))
-        reset, update = self.graph.nodes("Split", [gates], 2, axis=1, num_outputs=2)
+        node = self.graph.node
+        inputs_rzn = self.graph.nodes("Split", [inputs], 3, axis=1, num_outputs=3)
+        memory_rzn = self.graph.nodes("Split", [memory], 3, axis=1, num_outputs=3)
+        reset, update = (
+            node("Sigmoid", node("Add", *parts))
+            for parts in zip(inputs_rzn[:2], memory_rzn[:2], strict=True)
+        )
+        new_in, new_h = inputs_rzn[2], memory_rzn[2]
         new = node("Tanh", node("Add", new_in, node("Mul", reset, new_h)))
         kept = node("Mul", update, node("Sub", state["h"], new))
         return {"h": node("Add", new, kept)}

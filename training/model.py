@@ -1,6 +1,9 @@
 """The acoustic model, defined once: trained here, exported to ONNX by `training.graph`.
 
-Log-mel frames → two causal convolutions of stride 2 → recurrent layers → look-ahead → CTC heads.
+Log-mel frames → two causal convolutions of stride 2 → recurrent layers → look-ahead → CTC heads. A
+head may read another head instead, through a recurrent layer of its own: pieces of words that are
+spelled from phones (hierarchical CTC; Fernández et al. 2007, "Sequence labelling in structured
+domains with hierarchical recurrent neural networks").
 
 Sizes: B utterances or N streams, F feature frames (10 ms), M = 80 mel bands, T = F / 4 output
 frames (40 ms), H the width of the recurrent layers, C the channels of the front, V units of a head
@@ -17,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - PyTorch's custom
 
-from asr.acoustic import BLOCK_FRAMES
+from asr.acoustic import BLOCK_FRAMES, BLOCK_OUTPUTS
 from asr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,10 +41,16 @@ class HeadConfig:
         units: number of units V, the blank included.
         layer: the recurrent layer it reads, from 1. Heads on the last layer come after the
             look-ahead and are exported; heads on lower layers help training only.
+        reads: name of the head on the last layer whose probabilities it reads instead; empty: none.
+            What it learns does not change that head.
+        width: units of the recurrent layer through which it reads them, the two frames of a block
+            at a time.
     """
 
     units: int
     layer: int
+    reads: str = ""
+    width: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,22 @@ class NetworkConfig:
                 raise ConfigError(
                     f"network.heads.{name}.layer: {head.layer}; there are {self.depth} layers"
                 )
+            if head.reads:
+                self._check_reader(name, head)
+
+    def _check_reader(self, name: str, head: HeadConfig) -> None:
+        read = self.heads.get(head.reads)
+        if read is None or read.reads or {read.layer, head.layer} != {self.depth}:
+            raise ConfigError(
+                f"network.heads.{name}.reads: {head.reads!r}; both must lie on the last layer, and "
+                "the head that is read must read none itself"
+            )
+        if head.width < 1:
+            raise ConfigError(f"network.heads.{name}.width: {head.width}; it must be at least 1")
+
+    def readers(self) -> dict[str, HeadConfig]:
+        """The heads that read other heads, in order."""
+        return {name: head for name, head in self.heads.items() if head.reads}
 
     def exported_heads(self) -> dict[str, int]:
         """Units of each head that recognition can use, in order."""
@@ -114,14 +139,31 @@ class AcousticNetwork(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(H) for _ in range(config.depth))
         self.dropout = nn.Dropout(config.dropout)
         self.ahead = nn.Parameter(torch.zeros(config.look_ahead + 1, H))
+        readers = config.readers()
+        self.readers = nn.ModuleDict(
+            {
+                name: cell(
+                    BLOCK_OUTPUTS * config.heads[head.reads].units, head.width, batch_first=True
+                )
+                for name, head in readers.items()
+            }
+        )
+        self.reader_norms = nn.ModuleDict(
+            {name: nn.LayerNorm(head.width) for name, head in readers.items()}
+        )
         self.heads = nn.ModuleDict(
-            {name: nn.Linear(H, head.units) for name, head in config.heads.items()}
+            {
+                name: nn.Linear(head.width, BLOCK_OUTPUTS * head.units)
+                if head.reads
+                else nn.Linear(H, head.units)
+                for name, head in config.heads.items()
+            }
         )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Orthogonal recurrence, open forget gates (Jozefowicz et al. 2015), no look-ahead yet."""
-        for layer in self.layers:
+        for layer in (*self.layers, *self.readers.values()):
             reset_recurrence(cast("nn.RNNBase", layer))
         self.ahead.data[0] = 1.0
 
@@ -155,20 +197,54 @@ class AcousticNetwork(nn.Module):
         logits: dict[str, Tensor] = {}
         for number, x in enumerate(ends[:-1], 1):
             logits |= self._read(x, number)
-        x = self._look_ahead(F.pad(ends[-1], (0, 0, 0, self.config.look_ahead)))
-        logits |= self._read(x, self.config.depth)
+        # What a stream's first blocks give for frames before the first has no meaning, but heads
+        # that read others have heard it.
+        L = self.config.look_ahead
+        x = self._look_ahead(F.pad(ends[-1], (0, 0, L, L)))
+        last = self._read(x, self.config.depth)
+        for name, head in self.config.readers().items():
+            last[name], _ = self.spell(name, last[head.reads])
+        logits |= {name: value[:, L:] for name, value in last.items()}
         return {name: logits[name] for name in self.config.heads}
 
+    def spell(
+        self, name: str, logits: Tensor, state: Sequence[Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """What a head that reads another makes of that one's logits [B, T, V].
+
+        Args:
+            name: of the head that reads.
+            logits: of the one that is read, from the first frame of a block on; it learns nothing.
+                An odd number of frames is filled up with one in which nothing is known.
+            state: h (and c) [B, width] of its recurrent layer; None: those of the beginning.
+
+        Returns:
+            Its logits, and the state behind them.
+        """
+        T, units = logits.shape[1], self.config.heads[name].units
+        filled = F.pad(logits.detach().float(), (0, 0, 0, T % BLOCK_OUTPUTS))
+        blocks = filled.shape[1] // BLOCK_OUTPUTS
+        pairs = filled.softmax(-1).reshape(len(filled), blocks, -1)
+        y, end = _recur(self.readers[name], pairs, state)
+        spelled: Tensor = self.heads[name](self.reader_norms[name](y))
+        return spelled.reshape(len(filled), -1, units)[:, :T], end
+
     def initial(self, streams: int) -> tuple[Tensor, ...]:
-        """State of N streams before audio: front tails, h (and c) per layer, look-ahead tail."""
+        """State of N streams before audio.
+
+        Front tails, h (and c) of all layers, look-ahead tail, h (and c) of each head that reads
+        another.
+        """
         c, device = self.config, self.ahead.device
 
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(streams, *shape, device=device)
 
-        recurrent = [zeros(c.depth, c.width)] * (2 if c.cell == "lstm" else 1)
+        memories = 2 if c.cell == "lstm" else 1
+        recurrent = [zeros(c.depth, c.width)] * memories
         tails = zeros(FIRST_KERNEL - 2, BANDS), zeros(SECOND_KERNEL - 2, c.front)
-        return (*tails, *recurrent, zeros(c.look_ahead, c.width))
+        read = [zeros(head.width) for head in c.readers().values() for _ in range(memories)]
+        return (*tails, *recurrent, zeros(c.look_ahead, c.width), *read)
 
     def step(
         self, features: Tensor, state: tuple[Tensor, ...]
@@ -185,7 +261,9 @@ class AcousticNetwork(nn.Module):
         """
         if features.shape[1:] != (BLOCK_FRAMES, BANDS):
             raise ValueError(f"a block is [N, {BLOCK_FRAMES}, {BANDS}], got {list(features.shape)}")
-        tail1, tail2, *recurrent, tail = state
+        memories = 2 if self.config.cell == "lstm" else 1
+        tail1, tail2, *rest = state
+        recurrent, tail, read = rest[:memories], rest[memories], rest[memories + 1 :]
         x = torch.cat([tail1, features], 1)
         new1 = x[:, -(FIRST_KERNEL - 2) :]
         x = F.relu(self.conv1(x.transpose(1, 2))).transpose(1, 2)
@@ -193,18 +271,24 @@ class AcousticNetwork(nn.Module):
         new2 = x[:, -(SECOND_KERNEL - 2) :]
         x = F.relu(self.conv2(x.transpose(1, 2))).transpose(1, 2)
         x = self.project_norm(self.project(x))
-        ends: list[list[Tensor]] = []
+        ends: list[tuple[Tensor, ...]] = []
         for number, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
-            before = [part[None, :, number].contiguous() for part in recurrent]
-            y, end = layer(x, tuple(before) if len(before) == 2 else before[0])
-            ends.append([part[0] for part in (end if isinstance(end, tuple) else (end,))])
+            y, end = _recur(layer, x, [part[:, number] for part in recurrent])
+            ends.append(end)
             x = x + norm(y)
         after = [torch.stack(parts, 1) for parts in zip(*ends, strict=True)]
         x = torch.cat([tail, x], 1)
         new = x[:, x.shape[1] - self.config.look_ahead :]
         logits = self._read(self._look_ahead(x), self.config.depth)
-        log_probs = {name: value.float().log_softmax(-1) for name, value in logits.items()}
-        return log_probs, (new1, new2, *after, new)
+        new_read: list[Tensor] = []
+        for number, (name, head) in enumerate(self.config.readers().items()):
+            memory = read[memories * number : memories * (number + 1)]
+            logits[name], end = self.spell(name, logits[head.reads], memory)
+            new_read += end
+        log_probs = {
+            name: logits[name].float().log_softmax(-1) for name in self.config.exported_heads()
+        }
+        return log_probs, (new1, new2, *after, new, *new_read)
 
     def _look_ahead(self, x: Tensor) -> Tensor:
         """Weighted sum over frames t … t + L per channel: [B, T + L, H] → [B, T, H]."""
@@ -215,4 +299,17 @@ class AcousticNetwork(nn.Module):
 
     def _read(self, x: Tensor, layer: int) -> dict[str, Tensor]:
         heads = self.config.heads.items()
-        return {name: self.heads[name](x) for name, head in heads if head.layer == layer}
+        return {
+            name: self.heads[name](x)
+            for name, head in heads
+            if head.layer == layer and not head.reads
+        }
+
+
+def _recur(
+    layer: nn.Module, x: Tensor, state: Sequence[Tensor] | None
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """A recurrent layer over [B, T, D], from a state h (and c) [B, H] to the state behind it."""
+    before = [part[None].contiguous() for part in state] if state else []
+    y, end = layer(x, tuple(before) if len(before) > 1 else next(iter(before), None))
+    return y, tuple(part[0] for part in (end if isinstance(end, tuple) else (end,)))

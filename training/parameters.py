@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from asr.acoustic import BLOCK_OUTPUTS
 from training.model import BANDS, FIRST_KERNEL, SECOND_KERNEL
 
 if TYPE_CHECKING:
@@ -25,11 +26,17 @@ def cell_parameters(cell: str, inputs: int, width: int) -> int:
 
 
 def network_parameters(config: NetworkConfig) -> int:
-    """Numbers in a whole network: front, recurrent layers with their norms, look-ahead, heads."""
+    """Numbers in a whole network: front, recurrent layers and norms, look-ahead, heads."""
     H, C = config.width, config.front
     front = C * BANDS * FIRST_KERNEL + C + C * C * SECOND_KERNEL + C
     project = H * C + H + 2 * H
     layers = config.depth * (cell_parameters(config.cell, H, H) + 2 * H)
     ahead = (config.look_ahead + 1) * H
-    heads = sum(head.units * (H + 1) for head in config.heads.values())
-    return front + project + layers + ahead + heads
+    heads = sum(head.units * (H + 1) for head in config.heads.values() if not head.reads)
+    readers = sum(
+        cell_parameters(config.cell, BLOCK_OUTPUTS * config.heads[head.reads].units, head.width)
+        + 2 * head.width
+        + BLOCK_OUTPUTS * head.units * (head.width + 1)
+        for head in config.readers().values()
+    )
+    return front + project + layers + ahead + heads + readers

@@ -44,6 +44,8 @@ class Head:
     Attributes:
         kind: `characters`, `pieces` (parts of words) or `phones`.
         layer: the recurrent layer it reads, from 1; the last one unless said.
+        reads: the head whose probabilities it reads instead, through a recurrent layer of its own.
+        width: units of that layer.
         size: number of pieces (kind `pieces` only), the blank not counted.
         lexicon: pronunciations, `WORD<TAB>phones` a line, plain or .xz (kind `phones` only).
         ctc: weight of its CTC loss.
@@ -54,6 +56,8 @@ class Head:
 
     kind: Literal["characters", "pieces", "phones"]
     layer: int | None = None
+    reads: str = ""
+    width: Count = 0
     size: Annotated[int, Limits(64)] = 256
     lexicon: tuple[str, ...] = ()
     ctc: Amount = 1.0

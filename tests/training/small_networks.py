@@ -18,12 +18,20 @@ if TYPE_CHECKING:
 Arrays = list["NDArray[Any]"]
 
 
-def small_network(cell: str = "lstm", **sizes: Any) -> AcousticNetwork:
-    """A network whose every parameter is random and exact in float16."""
+def small_network(cell: str = "lstm", *, reads: bool = False, **sizes: Any) -> AcousticNetwork:
+    """A network whose every parameter is random and exact in float16.
+
+    Args:
+        cell: of all its recurrent layers.
+        reads: give it a head that reads another.
+        sizes: of the network.
+    """
     sizes = {"width": 24, "depth": 2, "look_ahead": 2, "front": 16} | sizes
     heads = {"pieces": HeadConfig(29, sizes["depth"]), "phones": HeadConfig(11, sizes["depth"])}
     if sizes["depth"] > 1:
         heads["helper"] = HeadConfig(7, 1)  # on a lower layer: helps training, is not exported
+    if reads:
+        heads["spelled"] = HeadConfig(13, sizes["depth"], "phones", 20)
     with torch.random.fork_rng():
         torch.manual_seed(5)
         network = AcousticNetwork(NetworkConfig(cell=cell, heads=heads, **sizes)).eval()

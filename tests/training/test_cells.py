@@ -83,6 +83,7 @@ def test_the_formulas_count_every_parameter(
 ) -> None:
     """Of the whole network and of each recurrent layer."""
     heads = {f"h{n}": HeadConfig(count, depth) for n, count in enumerate(units)}
+    heads["reads"] = HeadConfig(3, depth, "h0", width + 1)
     config = NetworkConfig(cell, width, depth, look_ahead, front, heads=heads)
     network = AcousticNetwork(config)
     assert network_parameters(config) == sum(p.numel() for p in network.parameters())

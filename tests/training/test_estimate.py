@@ -20,10 +20,16 @@ FRAMES = 50
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 def test_operations_are_two_for_each_use_of_a_weight(cell: str) -> None:
-    """The first convolution is used twice in an output frame, everything else once."""
-    config = NetworkConfig(cell, 24, 3, 2, 12, 0.0, {"a": HeadConfig(30, 3), "b": HeadConfig(9, 2)})
+    """The first convolution is used twice in an output frame, what reads a head every other."""
+    heads = {"a": HeadConfig(30, 3), "b": HeadConfig(9, 2), "c": HeadConfig(13, 3, "a", 10)}
+    config = NetworkConfig(cell, 24, 3, 2, 12, 0.0, heads)
     weights = {n: p.numel() for n, p in AcousticNetwork(config).named_parameters() if p.ndim > 1}
-    used = sum(weights.values()) + weights["conv1.weight"]
+    every_other = weights["readers.c.weight_ih_l0"] + weights["readers.c.weight_hh_l0"]
+    used = (
+        sum(weights.values())
+        + weights["conv1.weight"]
+        - (every_other + weights["heads.c.weight"]) / 2
+    )
     assert estimate.forward_operations(config) == 2 * used
 
 
