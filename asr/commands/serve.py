@@ -352,8 +352,12 @@ def _tell_listening(listener: socket.socket, *, secure: bool) -> None:
 
     address, port, *_ = listener.getsockname()
     shown = f"[{address}]" if ":" in address else address
-    scheme = "wss" if secure else "ws"
-    tell(logging.getLogger(__name__), f"listening on {scheme}://{shown}:{port}/v1/stream")
+    secured = "s" if secure else ""
+    tell(
+        logging.getLogger(__name__),
+        f"listening on ws{secured}://{shown}:{port}/v1/stream "
+        f"(captions in a browser: http{secured}://{shown}:{port}/)",
+    )
 
 
 def _make_key(name: str, file: Path | None) -> int:

@@ -173,7 +173,8 @@ async def test_a_connection_that_says_nothing_does_not_hold_up_the_end() -> None
 def test_a_signal_ends_the_command_in_order(number: signal.Signals) -> None:
     """`asr serve` says where it listens, finishes its session, and exits with 0."""
     with serve("--drain-seconds", "0") as command:
-        assert command.said == [f"listening on {command.url}\n"]
+        page = command.url.replace("ws", "http", 1).removesuffix("v1/stream")
+        assert command.said == [f"listening on {command.url} (captions in a browser: {page})\n"]
         assert command.url.startswith("ws://127.0.0.1:")
 
         @in_a_loop
