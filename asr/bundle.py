@@ -78,6 +78,7 @@ class AcousticSettings:
         depth: recurrent layers.
         look_ahead: output frames of 40 ms, 0 … 8.
         heads: number of units of each head by name, the blank included; the first is decoded.
+        waits: output frames that a head waits for beyond `look_ahead`, 0 … 8, where it does.
     """
 
     cell: str
@@ -85,6 +86,7 @@ class AcousticSettings:
     depth: int
     look_ahead: int
     heads: dict[str, int]
+    waits: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _demand(self.cell in CELLS, f"acoustic.cell {self.cell!r} is none of {', '.join(CELLS)}")
@@ -99,6 +101,16 @@ class AcousticSettings:
             plain = head.isascii() and head.replace("_", "").replace("-", "").isalnum()
             _demand(plain, f"acoustic.heads: {head!r} is not a plain name")
             _demand(_is_integer(units, 2), f"acoustic.heads.{head} is not an integer of 2 or more")
+        for head, frames in self.waits.items():
+            _demand(head in self.heads, f"acoustic.waits: {head!r} is no head")
+            _demand(
+                _is_integer(frames, 0) and frames <= MAX_LOOK_AHEAD,
+                f"acoustic.waits.{head} is not an integer in 0 … {MAX_LOOK_AHEAD}",
+            )
+
+    def look_ahead_of(self, head: str) -> int:
+        """Output frames by which the results of a head lag their input."""
+        return self.look_ahead + self.waits.get(head, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +310,7 @@ def _tables(description: Description) -> list[dict[str, Any]]:
         "depth": a.depth,
         "look_ahead": a.look_ahead,
         "heads": dict(a.heads),
+        **({"waits": dict(a.waits)} if a.waits else {}),  # else the ids of older bundles
     }
     return [
         features,
@@ -326,7 +339,8 @@ def _description(header: dict[str, Any]) -> Description:
     _known(header, top | {"decoding"}, "")
     features, acoustic, training = (header[key] for key in ("features", "acoustic", "training"))
     _known(features, {"sample_rate", "bands", "mean", "deviation"}, "features.")
-    _known(acoustic, {"cell", "width", "depth", "look_ahead", "heads"}, "acoustic.")
+    _known(acoustic, {"cell", "width", "depth", "look_ahead", "heads", "waits"}, "acoustic.")
+    _known(acoustic.get("waits", {}), set(acoustic["heads"]), "acoustic.waits.")
     _known(training, set(training), "training.")
     _known(acoustic["heads"], set(acoustic["heads"]), "acoustic.heads.")
     vectors = {key: tuple(features[key]) for key in ("mean", "deviation")}

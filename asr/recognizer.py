@@ -74,13 +74,12 @@ def load(
     found = bundle.read(bundle.find(name_or_path))
     about = found.description
     settings = about.acoustic
-    acoustic = OnnxModel(
-        found.acoustic_file(precision), settings.heads, settings.look_ahead, threads
-    )
     normalisation = Normalisation(
         np.array(about.features.mean, np.float32), np.array(about.features.deviation, np.float32)
     )
     chosen, identity = _decoder(found, decoder)
+    look_ahead = settings.look_ahead_of(chosen.head)
+    acoustic = OnnxModel(found.acoustic_file(precision), settings.heads, look_ahead, threads)
     if precision != "int8":  # another arithmetic does not go on identically from a saved state
         identity = _hash(f"{identity} {precision}")
     return Recognizer(acoustic, chosen, normalisation, bundle_id=identity, name=about.name)

@@ -1,7 +1,8 @@
 """Tiny recognisers that say many words: random networks of every cell, behind every backend.
 
 The weights are random but the same in every process; the blank's bias is set so that most frames
-are blank, as with a trained network. `numpy` is a plain recurrent network without any library,
+are blank, as with a trained network. `reading` is an LSTM whose pieces are spelled from sounds by a
+head that reads another. `numpy` is a plain recurrent network without any library,
 quick enough for long audio; it plays a cell of its own. `beam` is the same one, whose units are
 searched for the words of a small language instead of spelled.
 
@@ -34,11 +35,14 @@ Backend = Literal["float32", "int8", "torch", "numpy", "beam"]
 CELLS = ("rnn", "gru", "lstm")
 MODELS: list[tuple[str, Backend]] = [
     *((cell, backend) for cell in CELLS for backend in ("float32", "int8", "torch")),
+    ("reading", "int8"),
+    ("reading", "torch"),
     ("plain", "numpy"),
     ("plain", "beam"),
 ]
 UNITS = ("<blank>", "▁", "▁an", "▁be", "▁cat", "d", "ing", "▁eye", "s", "▁far")
-LOOK_AHEAD = {"rnn": 0, "gru": 3, "lstm": 4, "plain": 1}
+SOUNDS = ("<blank>", "A", "B", "C", "D")
+LOOK_AHEAD = {"rnn": 0, "gru": 3, "lstm": 4, "reading": 3, "plain": 1}
 MEAN, DEVIATION = -4.0, 4.0  # of the log-mel energies of `sound`, roughly
 BLANK_SHARE = 0.5
 
@@ -78,19 +82,29 @@ def network(cell: str) -> AcousticNetwork:
     from training.model import AcousticNetwork, HeadConfig, NetworkConfig
 
     heads = {"pieces": HeadConfig(len(UNITS), 2)}
-    config = NetworkConfig(cell, 16, 2, LOOK_AHEAD[cell], 12, 0.0, heads)
+    kind = cell
+    if cell == "reading":
+        heads = {
+            "pieces": HeadConfig(len(UNITS), 2, "sounds", width=12, look_ahead=2),
+            "sounds": HeadConfig(len(SOUNDS), 2),
+        }
+        kind = "lstm"
+    config = NetworkConfig(kind, 16, 2, LOOK_AHEAD[cell], 12, 0.0, heads)
     with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(CELLS.index(cell))
+        torch.manual_seed(CELLS.index(kind))
         made = AcousticNetwork(config).eval()
         weights = dict(made.named_parameters())
         for layer in range(2):
             weights[f"layers.{layer}.weight_ih_l0"].mul_(3)
         weights["ahead"].add_(0.3 * torch.randn_like(weights["ahead"]))
-        weights["heads.pieces.weight"].mul_(8)
-        logits = made(torch.from_numpy(normalised(sound(20, 0), config.look_ahead))[None])
+        for name in ("heads.pieces.weight", "heads.sounds.weight", "readers.pieces.weight_ih_l0"):
+            if name in weights:
+                weights[name].mul_(8)
+        ahead = config.longest_look_ahead()
+        logits = made(torch.from_numpy(normalised(sound(20, 0), ahead))[None])
         pieces = logits["pieces"][0]
         lead = pieces[:, 1:].amax(1) - pieces[:, 0]
-        weights["heads.pieces.bias"][0] += torch.quantile(lead, BLANK_SHARE)
+        weights["heads.pieces.bias"][:: len(UNITS)] += torch.quantile(lead, BLANK_SHARE)
         for parameter in weights.values():
             parameter.copy_(parameter.half().float())  # the precision that ships
     return made
@@ -110,11 +124,17 @@ def write_bundle(folder: Path, cell: str = "lstm") -> bundle.Bundle:
         licence="CC0-1.0",
         features=bundle.FeatureSettings((MEAN,) * 80, (DEVIATION,) * 80),
         acoustic=bundle.AcousticSettings(
-            cell, c.width, c.depth, c.look_ahead, {"pieces": len(UNITS)}
+            c.cell,
+            c.width,
+            c.depth,
+            c.look_ahead,
+            c.exported_heads(),
+            {name: head.look_ahead for name, head in c.readers().items()},
         ),
         training={"hours": 0.0, "data": "none"},
     )
-    return bundle.write(folder, description, {"pieces": UNITS}, "# Tiny\n\nRandom weights.\n")
+    units = {name: {"pieces": UNITS, "sounds": SOUNDS}[name] for name in c.heads}
+    return bundle.write(folder, description, units, "# Tiny\n\nRandom weights.\n")
 
 
 @cache

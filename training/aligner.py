@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from training.units import Units
 
     Load = Callable[[], "Aligner"]
+    # Network, units of its heads, normalisation, and by how much a head lags.
+    _Parts = tuple[AcousticModel, Mapping[str, Sequence[str]], Normalisation, Callable[[str], int]]
 
 TIMES = ("words", "phone_times")
 """The keys that an alignment writes. Old ones are dropped: they were another alignment's."""
@@ -110,14 +112,15 @@ def load_aligner(
         DataError: a lexicon cannot be read.
     """
     if model is not None and model.endswith(".pt"):
-        network, units, normalisation = _of_checkpoint(model)
+        network, units, normalisation, look_ahead_of = _of_checkpoint(model)
     else:
-        network, units, normalisation = _of_bundle(model, precision)
+        network, units, normalisation, look_ahead_of = _of_bundle(model, precision)
     phones = [name for name in network.heads if _writes_phones(units[name])]
     name = head or next(iter(phones if lexicon else network.heads), None)
     if name not in network.heads:
         wanted = f"head {head!r}" if head else "head of phones for the lexicon"
         raise ConfigError(f"this model has no {wanted}; it has {', '.join(network.heads)}")
+    network.look_ahead = look_ahead_of(name)
     if name not in phones:
         if lexicon:
             raise ConfigError(f"head {name!r} spells words itself; leave the lexicon out")
@@ -131,21 +134,18 @@ def _writes_phones(units: Sequence[str]) -> bool:
     return not any(unit.startswith(WORD_BEGIN) for unit in units)
 
 
-def _of_bundle(
-    model: str | None, precision: str
-) -> tuple[AcousticModel, Mapping[str, Sequence[str]], Normalisation]:
+def _of_bundle(model: str | None, precision: str) -> _Parts:
     from asr import bundle
     from asr.onnx_backend import OnnxModel
 
     found = bundle.read(bundle.find(model))
     features, acoustic = found.description.features, found.description.acoustic
     network = OnnxModel(found.acoustic_file(precision), acoustic.heads, acoustic.look_ahead)
-    return network, found.units, _normalisation(features.mean, features.deviation)
+    normalisation = _normalisation(features.mean, features.deviation)
+    return network, found.units, normalisation, acoustic.look_ahead_of
 
 
-def _of_checkpoint(
-    model: str,
-) -> tuple[AcousticModel, Mapping[str, Sequence[str]], Normalisation]:
+def _of_checkpoint(model: str) -> _Parts:
     from pathlib import Path
 
     from training.checkpoint import read_checkpoint
@@ -153,7 +153,8 @@ def _of_checkpoint(
 
     checkpoint = read_checkpoint(Path(model))
     normalisation = _normalisation(checkpoint.mean, checkpoint.deviation)
-    return TorchModel(checkpoint.build()), checkpoint.units, normalisation
+    network = TorchModel(checkpoint.build())
+    return network, checkpoint.units, normalisation, checkpoint.network.look_ahead_of
 
 
 def _normalisation(mean: Sequence[float], deviation: Sequence[float]) -> Normalisation:

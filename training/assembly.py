@@ -86,7 +86,9 @@ def network_config(recipe: Recipe, units: dict[str, list[str]]) -> NetworkConfig
     """Shape of the recipe's network, with as many outputs as there are units."""
     chosen = recipe.network
     heads = {
-        name: HeadConfig(len(units[name]), head.layer or chosen.depth, head.reads, head.width)
+        name: HeadConfig(
+            len(units[name]), head.layer or chosen.depth, head.reads, head.width, head.look_ahead
+        )
         for name, head in recipe.heads.items()
     }
     return NetworkConfig(
@@ -106,7 +108,8 @@ def _examples(recipe: Recipe, material: Material, log_mel: LogMel) -> ExampleMak
         for name, head in recipe.heads.items()
         if head.frames
     }
-    wanted = Wanted(recipe.network.look_ahead, tuple(recipe.heads), frame_heads)
+    further = max(head.look_ahead for head in recipe.heads.values())
+    wanted = Wanted(recipe.network.look_ahead + further, tuple(recipe.heads), frame_heads)
     return ExampleMaker(
         material.stores, log_mel, Augmenter(recipe.augmentation), wanted, recipe.seed
     )

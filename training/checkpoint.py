@@ -78,7 +78,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "network": {
             **{name: getattr(config, name) for name in _PLAIN},
             "heads": {
-                name: [head.units, head.layer, head.reads, head.width]
+                name: [head.units, head.layer, head.reads, head.width, head.look_ahead]
                 for name, head in config.heads.items()
             },
         },

@@ -171,6 +171,9 @@ def describe(checkpoint: Checkpoint, names: Names) -> bundle.Description:
             depth=config.depth,
             look_ahead=config.look_ahead,
             heads=config.exported_heads(),
+            waits={
+                name: head.look_ahead for name, head in config.readers().items() if head.look_ahead
+            },
         ),
         training=_plain({"progress": checkpoint.progress, "recipe": checkpoint.recipe}),
     )
@@ -228,7 +231,9 @@ def _write_language(
     if head not in units:
         raise BundleError(f"decoding.head is {head!r}; the network has {', '.join(units)}")
     acoustic, features = description.acoustic, description.features
-    graph = OnnxModel(folder / "acoustic.float32.onnx", acoustic.heads, acoustic.look_ahead)
+    graph = OnnxModel(
+        folder / "acoustic.float32.onnx", acoustic.heads, acoustic.look_ahead_of(head)
+    )
     normalisation = Normalisation(
         np.array(features.mean, np.float32), np.array(features.deviation, np.float32)
     )

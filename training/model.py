@@ -45,12 +45,15 @@ class HeadConfig:
             What it learns does not change that head.
         width: units of the recurrent layer through which it reads them, the two frames of a block
             at a time.
+        look_ahead: output frames that such a head waits for beyond those of the network, an even
+            number: blocks, whole.
     """
 
     units: int
     layer: int
     reads: str = ""
     width: int = 0
+    look_ahead: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +105,23 @@ class NetworkConfig:
             )
         if head.width < 1:
             raise ConfigError(f"network.heads.{name}.width: {head.width}; it must be at least 1")
+        if head.look_ahead % BLOCK_OUTPUTS or not 0 <= head.look_ahead <= MAX_LOOK_AHEAD:
+            raise ConfigError(
+                f"network.heads.{name}.look_ahead: {head.look_ahead} frames; it must be an even "
+                f"number in 0 … {MAX_LOOK_AHEAD}"
+            )
 
     def readers(self) -> dict[str, HeadConfig]:
         """The heads that read other heads, in order."""
         return {name: head for name, head in self.heads.items() if head.reads}
+
+    def look_ahead_of(self, name: str) -> int:
+        """Output frames by which the results of a head on the last layer lag their input."""
+        return self.look_ahead + self.heads[name].look_ahead
+
+    def longest_look_ahead(self) -> int:
+        """Output frames of silence that utterances need behind them."""
+        return self.look_ahead + max((h.look_ahead for h in self.heads.values()), default=0)
 
     def exported_heads(self) -> dict[str, int]:
         """Units of each head that recognition can use, in order."""
@@ -171,8 +187,8 @@ class AcousticNetwork(nn.Module):
         """Logits of every head for whole utterances.
 
         Args:
-            features: normalised log-mel [B, F, 80], F a multiple of 4, with at least `look_ahead`
-                output frames of silence behind each utterance.
+            features: normalised log-mel [B, F, 80], F a multiple of 4, with at least
+                `longest_look_ahead` output frames of silence behind each utterance.
 
         Returns:
             Logits [B, F / 4, V] by head.
@@ -203,7 +219,8 @@ class AcousticNetwork(nn.Module):
         x = self._look_ahead(F.pad(ends[-1], (0, 0, L, L)))
         last = self._read(x, self.config.depth)
         for name, head in self.config.readers().items():
-            last[name], _ = self.spell(name, last[head.reads])
+            spelled, _ = self.spell(name, last[head.reads])
+            last[name] = F.pad(spelled[:, head.look_ahead :], (0, 0, 0, head.look_ahead))
         logits |= {name: value[:, L:] for name, value in last.items()}
         return {name: logits[name] for name in self.config.heads}
 
@@ -256,8 +273,8 @@ class AcousticNetwork(nn.Module):
             state: as `initial` or an earlier `step` gave it, stream axis first.
 
         Returns:
-            Log-probabilities [N, 2, V] of the exported heads, for frames `look_ahead` back, and
-            the new state.
+            Log-probabilities [N, 2, V] of the exported heads, each for frames `look_ahead_of` it
+            back, and the new state.
         """
         if features.shape[1:] != (BLOCK_FRAMES, BANDS):
             raise ValueError(f"a block is [N, {BLOCK_FRAMES}, {BANDS}], got {list(features.shape)}")

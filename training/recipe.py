@@ -46,6 +46,7 @@ class Head:
         layer: the recurrent layer it reads, from 1; the last one unless said.
         reads: the head whose probabilities it reads instead, through a recurrent layer of its own.
         width: units of that layer.
+        look_ahead: output frames that it waits for beyond those of the network, an even number.
         size: number of pieces (kind `pieces` only), the blank not counted.
         lexicon: pronunciations, `WORD<TAB>phones` a line, plain or .xz (kind `phones` only).
         ctc: weight of its CTC loss.
@@ -58,6 +59,7 @@ class Head:
     layer: int | None = None
     reads: str = ""
     width: Count = 0
+    look_ahead: Annotated[int, Limits(0, 8)] = 0
     size: Annotated[int, Limits(64)] = 256
     lexicon: tuple[str, ...] = ()
     ctc: Amount = 1.0

@@ -56,7 +56,6 @@ if TYPE_CHECKING:
 FRAMES_AN_HOUR: Final = 90_000
 LONGEST: Final = 24  # words of a sentence; of a longer one a stretch of so many is taken
 POOL: Final = 256  # sentences that are sorted by length together
-BEHIND: Final = 8  # frames of silence after the last, in which the last units may be written
 FLOOR: Final = -12.0  # lowest log-probability that is kept
 EVERY: Final = 200  # steps between two lines of progress
 KEEP_MINUTES: Final = 10
@@ -85,7 +84,7 @@ class Lesson:
 
     Attributes:
         log_probs: of the head that is read [B, T, V].
-        frames: used ones of each row [B].
+        frames: used ones of each row [B]; silence follows.
         targets: units to be written.
     """
 
@@ -116,6 +115,7 @@ class Author:
         written: units of the head that reads.
         heard: speech, and perhaps noise in which nothing is said.
         speech: share of these in all sentences.
+        behind: frames of silence that follow each.
     """
 
     def __init__(
@@ -125,8 +125,10 @@ class Author:
         written: Units,
         heard: Sequence[Heard],
         speech: float,
+        behind: int = 0,
     ) -> None:
-        self.sentences, self.read, self.written, self.speech = sentences, read, written, speech
+        self.sentences, self.read, self.written = sentences, read, written
+        self.speech, self.behind = speech, behind
         self.heard = [one for one in heard if len(one.written) < len(one.log_probs)]
         self.segments = Segments(heard, read.units)
 
@@ -158,13 +160,14 @@ class Author:
                     batches.append([])
                 batches[-1].append(one)
             for number in rng.permutation(len(batches)):
-                yield lesson(batches[number])
+                yield lesson(batches[number], self.behind)
 
 
-def lesson(batch: Sequence[Heard]) -> Lesson:
-    """A batch with silence behind each sentence."""
-    frames = torch.tensor([len(one.log_probs) + BEHIND for one in batch])
-    log_probs = torch.full((len(batch), int(frames.max()), batch[0].log_probs.shape[1]), FLOOR)
+def lesson(batch: Sequence[Heard], behind: int = 0) -> Lesson:
+    """A batch with so many frames of silence behind each sentence, the longest included."""
+    frames = torch.tensor([len(one.log_probs) for one in batch])
+    length = int(frames.max()) + behind
+    log_probs = torch.full((len(batch), length, batch[0].log_probs.shape[1]), FLOOR)
     log_probs[:, :, BLANK] = 0.0
     for row, one in zip(log_probs, batch, strict=True):
         row[: len(one.log_probs)] = torch.from_numpy(one.log_probs)
@@ -219,6 +222,7 @@ class Teacher:
             fused=True,
         )
         self.average = {k: v.clone() for k, v in self._own().items()}
+        self.look_ahead = network.config.heads[head].look_ahead
         self.autocast = uses_bfloat16(recipe.budget.precision, processes.device)
         self.steps, self.frames = 0, 0.0
 
@@ -243,7 +247,7 @@ class Teacher:
         device = processes.device
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.autocast):
             logits, _ = self.network.spell(self.head, lesson.log_probs.to(device))
-        loss = ctc(logits, lesson.frames, lesson.targets)
+        loss = ctc(logits[:, self.look_ahead :], lesson.frames, lesson.targets)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         processes.average_gradients(self.parameters, counts=True)
@@ -294,7 +298,7 @@ def teach(
     if not isinstance(read, Phones):
         raise ConfigError(f"heads.{head}.reads: {config.reads} writes no phones of a lexicon")
     heard = hear(trainer, config.reads, head, effort.heard_hours / trainer.processes.size)
-    author = Author(sentences, read, material.units[head], heard, effort.speech)
+    author = Author(sentences, read, material.units[head], heard, effort.speech, config.look_ahead)
     say(f"{len(heard)} utterances heard, {len(author.segments)} stretches of phones")
     teacher = Teacher(recipe, trainer.network, head, trainer.processes)
     begun, kept, losses = time.monotonic(), 0.0, list[float]()

@@ -28,7 +28,8 @@ class TorchModel:
     streams are stepped together, and company may move log-probabilities by some 1e-5.
 
     Attributes:
-        look_ahead: output frames by which results lag their input.
+        look_ahead: output frames by which results of a head lag their input: of the first that is
+            exported, unless set otherwise.
         heads: number of units of each exported head.
     """
 
@@ -36,8 +37,11 @@ class TorchModel:
         """Take a network over: it is moved to the device and set to evaluation."""
         self.device = torch.device(device)
         self.network = network.to(self.device).eval()
-        self.look_ahead: int = network.config.look_ahead
         self.heads: dict[str, int] = network.config.exported_heads()
+        first = next(iter(self.heads), None)
+        self.look_ahead = (
+            network.config.look_ahead_of(first) if first else network.config.look_ahead
+        )
 
     def initial(self) -> AcousticState:
         """The state of one stream before any audio."""

@@ -70,7 +70,7 @@ def _group_results(
         row[: utterance.samples] = decode(utterance)
     frames = torch.tensor([output_frames(utterance.samples) for utterance in group])
     device = network.ahead.device
-    length = 4 * (int(frames.max()) + network.config.look_ahead)
+    length = 4 * (int(frames.max()) + network.config.longest_look_ahead())
     logits = network(log_mel(torch.from_numpy(samples), length).to(device))
     results = {}
     for name, values in logits.items():
@@ -101,7 +101,7 @@ def word_error_rate(checkpoint: Checkpoint, utterances: Sequence[Utterance]) -> 
         write_graph(network, graph, "int8")
         heads = network.config.exported_heads()
         head = next(iter(heads))
-        model = OnnxModel(graph, heads, network.config.look_ahead)
+        model = OnnxModel(graph, heads, network.config.look_ahead_of(head))
         recognizer = Recognizer(
             model,
             GreedyDecoder(checkpoint.units[head], head),

@@ -52,6 +52,19 @@ def test_what_was_written_is_read(folder: Path) -> None:
     assert list(read.description.acoustic.heads) == ["pieces", "phones"]
 
 
+def test_a_head_that_waits_lags_further(tmp_path: Path) -> None:
+    """And is part of the id; a bundle in which none does has the id that it had before."""
+    network = AcousticSettings("gru", 8, 2, 3, {"pieces": 3, "phones": 2}, {"pieces": 2})
+    (tmp_path / "acoustic.int8.onnx").write_bytes(b"network")
+    waits = bundle.write(tmp_path, description(acoustic=network), UNITS, "# Card\n")
+    read = bundle.read(tmp_path).description.acoustic
+    assert read == network
+    assert (read.look_ahead_of("pieces"), read.look_ahead_of("phones")) == (5, 3)
+    assert "waits" in (tmp_path / "model.toml").read_text()
+    assert bundle.write(tmp_path, description(), UNITS, "# Card\n").id != waits.id
+    assert "waits" not in (tmp_path / "model.toml").read_text()
+
+
 def test_the_id_stands_for_all_that_can_change_a_result(folder: Path, tmp_path: Path) -> None:
     """States are bound to it; a card or a licence changes no result, a mean or a unit does."""
     first = bundle.read(folder).id
@@ -117,6 +130,12 @@ def test_a_changed_byte_never_passes(
         ("width = 8", "width = 0", "width"),
         ("depth = 2", "depth = true", "depth"),
         ("look_ahead = 3", "look_ahead = 9", "0 … 8"),
+        (
+            "look_ahead = 3",
+            "look_ahead = 3\nwaits = { ears = 2 }",
+            "unknown key acoustic.waits.ears",
+        ),
+        ("look_ahead = 3", "look_ahead = 3\nwaits = { pieces = -2 }", "acoustic.waits.pieces is"),
         ("pieces = 3", "pieces = 4", "has 3 units"),
         ("phones = 2", "letters = 2", "units.letters.txt cannot be read"),
         ("phones = 2", '"../x" = 2', "not a plain name"),

@@ -31,7 +31,7 @@ def small_network(cell: str = "lstm", *, reads: bool = False, **sizes: Any) -> A
     if sizes["depth"] > 1:
         heads["helper"] = HeadConfig(7, 1)  # on a lower layer: helps training, is not exported
     if reads:
-        heads["spelled"] = HeadConfig(13, sizes["depth"], "phones", 20)
+        heads["spelled"] = HeadConfig(13, sizes["depth"], "phones", 20, 2)
     with torch.random.fork_rng():
         torch.manual_seed(5)
         network = AcousticNetwork(NetworkConfig(cell=cell, heads=heads, **sizes)).eval()

@@ -47,7 +47,7 @@ def make_recipe(folder: Path, *more: str) -> Path:
     """A recipe in which characters are spelled from phones."""
     lexicon = "".join(f"{word}\t{' '.join(phones)}\n" for word, phones in LEXICON.items())
     (folder / "lexicon.txt").write_text(lexicon)
-    own = "\n".join(more or ('reads = "phones"', "width = 12"))
+    own = "\n".join(more or ('reads = "phones"', "width = 12", "look_ahead = 2"))
     manifests = [setting.split("=", 1)[1] for setting in settings(folder)]
     (folder / "recipe.toml").write_text(
         f"""name = "reads"
@@ -89,7 +89,7 @@ def test_it_learns_to_write_sentences_that_nobody_spoke() -> None:
     """From single words it was heard to say to whole sentences of them, spelled without error."""
     torch.manual_seed(1)
     heads = {
-        "letters": HeadConfig(len(WRITTEN.units), 1, "phones", 24),
+        "letters": HeadConfig(len(WRITTEN.units), 1, "phones", 24, 2),
         "phones": HeadConfig(len(PHONES.units), 1),
     }
     network = AcousticNetwork(NetworkConfig(width=8, depth=1, front=8, heads=heads))
@@ -102,13 +102,13 @@ def test_it_learns_to_write_sentences_that_nobody_spoke() -> None:
         validation=Validation("a"),
         optimiser=Optimiser(rate=1e-2, warmup=5, average=0.9),
     )
-    author = Author(list(TEXTS), PHONES, WRITTEN, [said(word) for word in LEXICON], 0.0)
+    author = Author(list(TEXTS), PHONES, WRITTEN, [said(word) for word in LEXICON], 0.0, 2)
     teacher = Teacher(recipe, network, "letters", Processes())
     lessons = author.lessons(1, 0, 20.0)
-    losses = [teacher.learn(one, 0.0) for one in itertools.islice(lessons, 150)]
+    losses = [teacher.learn(one, 0.0) for one in itertools.islice(lessons, 250)]
     assert losses[-1] < 0.1 * losses[0]
-    logits, _ = network.spell("letters", lesson([said("fade a bee")]).log_probs)
-    path = [int(unit) for unit in logits[0].argmax(-1)]
+    logits, _ = network.spell("letters", lesson([said("fade a bee")], 2).log_probs)
+    path = [int(unit) for unit in logits[0, 2:].argmax(-1)]
     spelled = "".join(WRITTEN.units[unit] for unit, _ in itertools.groupby(path) if unit)
     assert spelled.replace("▁", " ").strip() == "fade a bee"
     own = {name for name in before if ".letters." in name}
