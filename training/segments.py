@@ -75,20 +75,33 @@ class Segments:
     def __len__(self) -> int:
         return sum(map(len, self._of_unit.values()))
 
-    def speak(self, words: Sequence[Sequence[int]], rng: np.random.Generator) -> Frames:
-        """Frames [T, V] of a sentence, given the units of each word, with pauses here and there."""
+    def speak(
+        self, words: Sequence[Sequence[int]], rng: np.random.Generator
+    ) -> tuple[Frames, list[int]]:
+        """Say a sentence, with pauses here and there.
+
+        Args:
+            words: the units of each, at least one.
+            rng: chooses stretches and pauses.
+
+        Returns:
+            Frames [T, V], and the frame in which the last unit of each word begins.
+        """
         said = [BLANK] if rng.random() < EDGE else []
+        last = []
         for number, word in enumerate(words):
             if number and rng.random() < PAUSE:
                 said.append(BLANK)
             said += word
+            last.append(len(said) - 1)
         if rng.random() < EDGE:
             said.append(BLANK)
         parts = []
         for unit, following in zip(said, [*said[1:], BLANK], strict=True):
             choice = self._of_pair.get((unit, following)) or self._of_unit[unit]
             parts.append(choice[rng.integers(len(choice))])
-        return np.concatenate(parts)
+        begins = np.cumsum([0, *map(len, parts)])
+        return np.concatenate(parts), [int(begins[place]) for place in last]
 
 
 def segments(heard: Heard) -> list[tuple[int, int, Frames]]:

@@ -7,8 +7,10 @@ So it can learn from sentences that nobody spoke, which there are a thousand tim
    into stretches of one unit each (`training.segments`).
 2. Sentences of the text become units by the lexicon of the recipe, and frames by stretches of these
    units, put together at random.
-3. The head's own recurrent layer learns from such sentences and from the speech itself, by CTC.
-   Nothing below it changes, so whatever else the model says stays the same.
+3. The head's own recurrent layer learns from such sentences: first frame by frame, each word to be
+   written when it has been said (left to CTC, it would write letters as soon as it hears them, and
+   never learn to wait), then by CTC, and from the speech itself, too. Nothing below it changes, so
+   whatever else the model says stays the same.
 
 Under `torchrun` several processes share the work. Speech and text in one network: Sainath et al.
 2023, "JOIST: A joint speech and text streaming model for ASR"; here the text takes the place of a
@@ -21,7 +23,7 @@ import argparse
 import sys
 import time
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -34,7 +36,7 @@ from training.assembly import make_trainer
 from training.checkpoint import Checkpoint, write_checkpoint
 from training.language_model.text import sentence_blocks
 from training.loop import seed_of, uses_bfloat16
-from training.losses import ctc
+from training.losses import UNKNOWN, ctc, frame_cross_entropy
 from training.preparation import prepare
 from training.processes import Processes
 from training.recipe import read_recipe
@@ -47,16 +49,20 @@ from training.validation import word_error_rate
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from numpy.typing import NDArray
+
     from training.loop import Trainer
     from training.model import AcousticNetwork
     from training.preparation import Material
     from training.recipe import Recipe
+    from training.segments import Frames
     from training.units import Units
 
 FRAMES_AN_HOUR: Final = 90_000
 LONGEST: Final = 24  # words of a sentence; of a longer one a stretch of so many is taken
 POOL: Final = 256  # sentences that are sorted by length together
 FLOOR: Final = -12.0  # lowest log-probability that is kept
+SAID: Final = 6  # frames after the beginning of a word's last phone, when it has been said
 EVERY: Final = 200  # steps between two lines of progress
 KEEP_MINUTES: Final = 10
 
@@ -68,12 +74,14 @@ class Effort:
     Attributes:
         heard_hours: of speech that the network hears first, all processes together.
         hours: of frames that are learned from, 25 a second, in all processes together.
+        placed: share of these in which words are written where they have been said.
         speech: share of the sentences that were really spoken.
         seconds: bound on the padded length of a batch.
     """
 
     heard_hours: float
     hours: float
+    placed: float
     speech: float
     seconds: float
 
@@ -86,11 +94,28 @@ class Lesson:
         log_probs: of the head that is read [B, T, V].
         frames: used ones of each row [B]; silence follows.
         targets: units to be written.
+        placed: the unit of each frame [B, T], `UNKNOWN` behind a sentence; None: anywhere.
     """
 
     log_probs: Tensor
     frames: Tensor
     targets: list[Tensor | None]
+    placed: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One of them.
+
+    Attributes:
+        log_probs: of the head that is read, float16 [T, V].
+        written: units to be written.
+        placed: the unit of each frame and of the silence behind [T + behind]; None: anywhere.
+    """
+
+    log_probs: Frames
+    written: Sequence[int]
+    placed: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +157,11 @@ class Author:
         self.heard = [one for one in heard if len(one.written) < len(one.log_probs)]
         self.segments = Segments(heard, read.units)
 
-    def one(self, rng: np.random.Generator) -> Heard:
-        """A sentence, spoken or put together."""
-        if rng.random() < self.speech:
-            return self.heard[int(rng.integers(len(self.heard)))]
+    def one(self, rng: np.random.Generator, *, placed: bool) -> Sentence:
+        """A sentence, spoken or put together; with `placed` put together, and written in places."""
+        if not placed and rng.random() < self.speech:
+            heard = self.heard[int(rng.integers(len(self.heard)))]
+            return Sentence(heard.log_probs, heard.written)
         while True:
             words = self.sentences[int(rng.integers(len(self.sentences)))].split()
             if len(words) > LONGEST:
@@ -146,15 +172,25 @@ class Author:
                 written = self.written.encode(" ".join(words))
             except DataError:
                 continue
-            return Heard(self.segments.speak(said, rng), list(chain(*said)), written)
+            log_probs, last = self.segments.speak(said, rng)
+            if not placed:
+                return Sentence(log_probs, written)
+            texts = [self.written.encode(" ".join(words[:n])) for n in range(len(words) + 1)]
+            units = [after[len(before) :] for before, after in pairwise(texts)]
+            begins = [frame + SAID for frame in last]
+            length = len(log_probs) + self.behind
+            return Sentence(log_probs, written, in_places(units, begins, length))
 
-    def lessons(self, seed: int, rank: int, seconds: float) -> Iterator[Lesson]:
+    def lessons(
+        self, seed: int, rank: int, seconds: float, *, placed: bool = False
+    ) -> Iterator[Lesson]:
         """Without end, of like length each, the same for the same seed and rank."""
-        rng = np.random.default_rng((seed, 6, rank))
+        rng = np.random.default_rng((seed, 6, rank, int(placed)))
         bound = seconds * FRAMES_AN_HOUR / 3600
         while True:
-            pool = sorted((self.one(rng) for _ in range(POOL)), key=lambda x: len(x.log_probs))
-            batches: list[list[Heard]] = [[]]
+            sentences = (self.one(rng, placed=placed) for _ in range(POOL))
+            pool = sorted(sentences, key=lambda one: len(one.log_probs))
+            batches: list[list[Sentence]] = [[]]
             for one in pool:
                 if batches[-1] and len(one.log_probs) * (len(batches[-1]) + 1) > bound:
                     batches.append([])
@@ -163,7 +199,30 @@ class Author:
                 yield lesson(batches[number], self.behind)
 
 
-def lesson(batch: Sequence[Heard], behind: int = 0) -> Lesson:
+def in_places(
+    units: Sequence[Sequence[int]], begins: Sequence[int], length: int
+) -> NDArray[np.int64]:
+    """The unit of each frame [T], where each word is written from a frame on, or when it can be.
+
+    Args:
+        units: of each word.
+        begins: frame from which on each may be written.
+        length: T; what would be written later is left out.
+    """
+    frames = np.zeros(length, np.int64)
+    free = 0
+    for word, begin in zip(units, begins, strict=True):
+        free = max(free, begin)
+        before = BLANK
+        for unit in word:
+            free += unit == before  # two alike with a blank between them
+            if free < length:
+                frames[free] = unit
+            before, free = unit, free + 1
+    return frames
+
+
+def lesson(batch: Sequence[Sentence], behind: int = 0) -> Lesson:
     """A batch with so many frames of silence behind each sentence, the longest included."""
     frames = torch.tensor([len(one.log_probs) for one in batch])
     length = int(frames.max()) + behind
@@ -171,7 +230,12 @@ def lesson(batch: Sequence[Heard], behind: int = 0) -> Lesson:
     log_probs[:, :, BLANK] = 0.0
     for row, one in zip(log_probs, batch, strict=True):
         row[: len(one.log_probs)] = torch.from_numpy(one.log_probs)
-    return Lesson(log_probs, frames, [torch.tensor(one.written) for one in batch])
+    places = [one.placed for one in batch if one.placed is not None]
+    placed = torch.full(log_probs.shape[:2], UNKNOWN) if len(places) == len(batch) else None
+    if placed is not None:
+        for row, units in zip(placed, places, strict=True):
+            row[: len(units)] = torch.from_numpy(units)
+    return Lesson(log_probs, frames, [torch.tensor(one.written) for one in batch], placed)
 
 
 @torch.inference_mode()
@@ -247,7 +311,10 @@ class Teacher:
         device = processes.device
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.autocast):
             logits, _ = self.network.spell(self.head, lesson.log_probs.to(device))
-        loss = ctc(logits[:, self.look_ahead :], lesson.frames, lesson.targets)
+        if lesson.placed is not None:
+            loss = frame_cross_entropy(logits, lesson.placed.to(device))
+        else:
+            loss = ctc(logits[:, self.look_ahead :], lesson.frames, lesson.targets)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         processes.average_gradients(self.parameters, counts=True)
@@ -303,7 +370,12 @@ def teach(
     teacher = Teacher(recipe, trainer.network, head, trainer.processes)
     begun, kept, losses = time.monotonic(), 0.0, list[float]()
     wanted = effort.hours * FRAMES_AN_HOUR
-    for one in author.lessons(recipe.seed, trainer.processes.rank, effort.seconds):
+    placed, free = (
+        author.lessons(recipe.seed, trainer.processes.rank, effort.seconds, placed=placed)
+        for placed in (True, False)
+    )
+    while True:
+        one = next(placed if teacher.frames < effort.placed * wanted else free)
         losses.append(teacher.learn(one, teacher.frames / wanted))
         over, minutes = teacher.frames >= wanted, (time.monotonic() - begun) / 60
         if over or teacher.steps % EVERY == 0:
@@ -350,7 +422,7 @@ def main(arguments: Sequence[str]) -> int:
         sentences = [s for block in sentence_blocks(args.text) for s in block if s]
         if not sentences:
             raise DataError("the text holds no sentence")
-        effort = Effort(args.heard_hours, args.hours, args.speech, args.seconds)
+        effort = Effort(args.heard_hours, args.hours, args.placed, args.speech, args.seconds)
         checkpoint = teach(material, trainer, sentences, effort, Tell(say, keep))
         if processes.first:
             wer = word_error_rate(checkpoint, material.validation)
@@ -377,6 +449,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     add("--text", type=Path, nargs="+", required=True, help="a sentence a line, plain, .gz or .xz")
     add("--heard-hours", type=_positive, default=8.0, help="of speech, heard first (default: 8)")
     add("--hours", type=_positive, default=400.0, help="learned from in all (default: 400)")
+    add("--placed", type=_share, default=0.2, help="of them, frame by frame (default: 0.2)")
     add("--speech", type=_share, default=0.3, help="share of real speech in them (default: 0.3)")
     add("--seconds", type=_positive, default=160.0, help="of a batch, padded (default: 160)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the recipe")
