@@ -42,7 +42,7 @@ from training.processes import Processes
 from training.recipe import read_recipe
 from training.schedule import learning_rate
 from training.segments import BLANK, Heard, Segments
-from training.start import read_start
+from training.start import read_start, take_over
 from training.units import Phones
 from training.validation import word_error_rate
 
@@ -419,6 +419,9 @@ def main(arguments: Sequence[str]) -> int:
         start = read_start(args.init)
         material = prepare(recipe, start.units)
         trainer = make_trainer(recipe, material, processes, start, say)
+        if args.head:
+            own = {name: kind.units for name, kind in material.units.items()}
+            take_over(trainer.network, read_start(args.head), own)
         sentences = [s for block in sentence_blocks(args.text) for s in block if s]
         if not sentences:
             raise DataError("the text holds no sentence")
@@ -445,6 +448,9 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("recipe", type=Path, metavar="RECIPE", help="with a head that reads another")
     add("--init", type=Path, required=True, metavar="MODEL", help="a checkpoint or a bundle")
+    add(
+        "--head", type=Path, metavar="MODEL", help="one whose head was taught before, to go on with"
+    )
     add("--out", type=Path, required=True, metavar="OUT.pt", help="the checkpoint that is written")
     add("--text", type=Path, nargs="+", required=True, help="a sentence a line, plain, .gz or .xz")
     add("--heard-hours", type=_positive, default=8.0, help="of speech, heard first (default: 8)")

@@ -170,6 +170,11 @@ def test_a_model_that_was_taught_is_exported_and_says_the_rest_as_before(tmp_pat
     changed = {n for n, v in after.weights.items() if not torch.equal(v, before.weights[n])}
     assert changed
     assert {name.split(".")[1] for name in changed} == {"letters"}
+    go_on = [*command, "--head", str(tmp_path / "out.pt"), "--out", str(tmp_path / "more.pt")]
+    assert text_injection.main([*go_on, "--hours", "0.001", "--set", "optimiser.rate=1e-9"]) == 0
+    more = read_checkpoint(tmp_path / "more.pt")
+    for name in changed:  # nothing was learned, so it is what it had been taught before
+        torch.testing.assert_close(more.weights[name], after.weights[name], atol=1e-5, rtol=0)
     export_bundle(after, tmp_path / "bundle", Names("reads"))
     recogniser = asr.load(str(tmp_path / "bundle"))
     assert isinstance(recogniser.transcribe(tones("see a cat")).text, str)
