@@ -329,7 +329,13 @@ def _of_time(label: str, soak: Soak, details: dict[str, Any]) -> list[Figure]:
         "last_third_ms_p99": round(slow_last, 2),
         "partials": len(everything),
     }
-    memory = details | {"first_mb": sizes[0], "last_mb": sizes[-1], "most_mb": max(sizes)}
+    every = round(60 / WATCH_SECONDS)
+    memory = details | {
+        "first_mb": sizes[0],
+        "last_mb": sizes[-1],
+        "most_mb": max(sizes),
+        "mb_by_minute": [round(size, 1) for _, size in soak.memory[::every]],
+    }
     return [
         Figure(
             "soak.memory",
