@@ -11,8 +11,10 @@ Audio is cut into blocks of one shape, however it arrives; see `docs/architectur
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -39,8 +41,10 @@ if TYPE_CHECKING:
     from asr.acoustic import AcousticModel, Array
     from asr.bundle import Bundle
     from asr.decoding import Decoder
+    from asr.decoding.beam import BeamDecoder
     from asr.progress import Progress
 
+RECENT = 4  # sets of phrases that are kept ready: 1 MB each with a large lexicon
 MAX_BATCH = 64  # streams stepped together: beyond that only memory grows
 DEFAULTS = Options()
 NOTHING = np.zeros(0, np.float32)  # no samples
@@ -151,6 +155,10 @@ class Recognizer:
         self._normalisation = normalisation
         self._blank = progress.blank_rows(acoustic.heads[decoder.head])
         self._initial = acoustic.initial()
+        # Decoders that expect phrases, as long as a state has one, and the last few for the next
+        # stream: streams that expect the same share one.
+        self._expecting: WeakValueDictionary[tuple[str, ...], BeamDecoder] = WeakValueDictionary()
+        self._recent: deque[BeamDecoder] = deque(maxlen=RECENT)
 
     def start(self, options: Options = DEFAULTS) -> State:
         """The state of a stream before its first sample.
@@ -329,7 +337,13 @@ class Recognizer:
         if not isinstance(self.decoder, BeamDecoder):
             wish = "phrases" if options.phrases else "n_best"
             raise ConfigError(f"{wish}: only a model with a language can do that")
-        return self.decoder.boosted(options.phrases) if options.phrases else self.decoder
+        if not options.phrases:
+            return self.decoder
+        expecting = self._expecting.get(options.phrases)
+        if expecting is None:
+            expecting = self._expecting[options.phrases] = self.decoder.boosted(options.phrases)
+            self._recent.append(expecting)
+        return expecting
 
     def _open(self, state: State) -> Progress:
         if state.bundle_id != self.bundle_id:

@@ -210,7 +210,7 @@ def run(args: argparse.Namespace) -> int:
 
     import asyncio
 
-    from server import app, lifetime, logs
+    from server import app, lifetime, logs, turns
     from server.admission import is_loopback
     from server.metrics import Board, Metrics
     from server.routes import with_root
@@ -238,7 +238,8 @@ def run(args: argparse.Namespace) -> int:
         server.routes = with_root(args.root_protocol)
         server.wyoming_listener = wyoming
         events = lifetime.Events(ready, partial(_renew, args, server, certificate), lifeline)
-        asyncio.run(lifetime.run(server, listener, load, events))
+        with asyncio.Runner(loop_factory=turns.new_loop) as runner:
+            runner.run(lifetime.run(server, listener, load, events))
         return 0
 
     ready = partial(_tell_listening, listener, secure=certificate is not None)

@@ -254,8 +254,14 @@ class BeamDecoder:
             place = bisect_left(self._alphabet, word, key=self._words.__getitem__)
             if place < len(self._alphabet) and self._words[self._alphabet[place]] == word:
                 found[word] = int(self._alphabet[place])
-        spoken = np.isin(list(found.values()), self._language.lexicon.words)
-        return {word: n for (word, n), known in zip(found.items(), spoken, strict=True) if known}
+        return {word: n for word, n in found.items() if self._sounding[n]}
+
+    @cached_property
+    def _sounding(self) -> NDArray[np.bool_]:
+        """Of every word, whether the lexicon says how it sounds."""
+        sounding = np.zeros(len(self._words), np.bool_)
+        sounding[self._language.lexicon.words] = True
+        return sounding
 
     @cached_property
     def _alphabet(self) -> NDArray[np.int32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from asr.decoding.boost import Boost, automaton
 from asr.decoding.kernel import PythonEngine
 from asr.decoding.ngram import NGram
 from asr.decoding.settings import BeamSettings
+from asr.recognizer import RECENT
 from tests.asr.small_language import SPECIAL, SmallLanguage, frames, language
 from tests.asr.test_beam import said_clearly
 from tests.tiny import recognizer, sound, words
@@ -177,6 +179,22 @@ def test_a_stream_expects_phrases_and_other_ones_later() -> None:
     made.finish(changed)
     said = [w.text for w in words([*events, *made.finish(one)[1]])]
     assert sum(word in phrases for word in said) >= sum(word in phrases for word in plain)
+
+
+def test_streams_that_expect_the_same_share_what_that_takes() -> None:
+    """Tables of a large lexicon are a megabyte; they go when others were wanted since."""
+    made = recognizer("plain", "beam")
+    options = asr.Options(phrases=("w1",))
+    one, two = made.start(options), made.start(options)
+    other = made.start(asr.Options(phrases=("w2",)))
+    assert one.codec is two.codec is made.expect(made.start(), ["w1"]).codec
+    assert other.codec is not one.codec
+    kept = weakref.ref(one.codec)
+    del one, two
+    for word in range(1, 2 + RECENT):
+        assert kept() is made.start(asr.Options(phrases=("w1",))).codec or word > 1
+        made.start(asr.Options(phrases=(f"w{word} w{word}",)))
+    assert kept() is None
 
 
 def test_phrases_of_unknown_words_are_refused() -> None:

@@ -12,6 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from server.app import Server
+from server.turns import new_loop
 from tests.server.tones import recognizer, sing
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def within(
                 async with asyncio.timeout(seconds):
                     await test(*args, **kwargs)
 
-            asyncio.run(bounded())
+            with asyncio.Runner(loop_factory=new_loop) as runner:  # as `asr serve` does
+                runner.run(bounded())
 
         return run
 

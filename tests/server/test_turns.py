@@ -1,0 +1,202 @@
+"""Whoever speaks is served first, strangers a few at a time, and nobody is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import selectors
+import socket
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server import turns
+from server.session import PROVED_SECONDS
+from server.turns import Loop, Turns
+from tests.server.sockets import in_a_loop, serving, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+BOTH = READ | WRITE
+
+
+@contextlib.contextmanager
+def pairs(count: int) -> Iterator[list[tuple[socket.socket, socket.socket]]]:
+    """Connected sockets."""
+    with contextlib.ExitStack() as stack:
+        made = []
+        for _ in range(count):
+            here, there = socket.socketpair()
+            made.append((stack.enter_context(here), stack.enter_context(there)))
+        yield made
+
+
+@contextlib.contextmanager
+def turning(few: int = 2) -> Iterator[Turns]:
+    """A selector, with what a loop registers first."""
+    made = Turns(few)
+    with pairs(1) as [(own, _)]:
+        made.register(own, READ, "own")
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data(), count=st.integers(1, 12), few=st.integers(1, 4))
+def test_the_preferred_come_all_at_once_and_strangers_in_turn(
+    data: st.DataObject, count: int, few: int
+) -> None:
+    """Whoever is ready and stays so is told of within a known number of rounds, not only once."""
+    some = st.sets(st.integers(0, count - 1))
+    preferred, ready = data.draw(some, "preferred"), data.draw(some, "ready")
+    with turning(few) as made, pairs(count) as ends:
+        for number, (here, _) in enumerate(ends):
+            made.register(here, READ, number)
+            if number in preferred:
+                made.prefer(here)
+        for number in ready:
+            ends[number][1].send(b"x")
+        strangers = ready - preferred
+        seen: list[int] = []
+        rounds = -(-len(strangers) // few)
+        for _ in range(2 * rounds):
+            found = [key.data for key, events in made.select(0) if events == READ]
+            assert set(found) >= ready & preferred
+            others = [number for number in found if number not in preferred]
+            assert len(others) == min(few, len(strangers))
+            seen += others
+        if rounds:
+            assert set(seen[: few * rounds]) == strangers
+            assert set(seen[-len(strangers) :]) == strangers
+        else:
+            assert {key.data for key, _ in made.select(0)} == ready
+
+
+def outcome(selector: selectors.BaseSelector, what: str, *told: Any) -> Any:
+    """What a call brings; None where it is refused."""
+    try:
+        return getattr(selector, what)(*told)
+    except KeyError:
+        return None
+
+
+def ready(selector: selectors.BaseSelector) -> list[tuple[int, Any, int]]:
+    """What it tells of."""
+    return sorted((key.fd, str(key.data), events) for key, events in selector.select(0))
+
+
+changes = st.tuples(
+    st.sampled_from(["register", "modify", "unregister", "get_key", "prefer", "send", "end"]),
+    st.integers(0, 3),
+    st.sampled_from([READ, WRITE, BOTH]),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(steps=st.lists(changes, max_size=30))
+def test_it_is_a_selector_like_any_other(steps: list[tuple[str, int, int]]) -> None:
+    """With places enough it tells what the system's own does, refusals included."""
+    with turning(few=99) as made, pairs(4) as ends, selectors.DefaultSelector() as usual:
+        [own] = made.get_map().values()
+        usual.register(own.fileobj, READ, "own")
+        for what, number, events in steps:
+            here, there = ends[number]
+            if what == "prefer":
+                made.prefer(here)
+            elif what == "send":
+                with contextlib.suppress(BrokenPipeError):
+                    there.send(b"x")
+            elif what == "end":
+                there.shutdown(socket.SHUT_WR)
+            else:
+                told = (here, events, number) if what in {"register", "modify"} else (here,)
+                assert outcome(made, what, *told) == outcome(usual, what, *told)
+            assert ready(made) == ready(usual)
+            assert dict(made.get_map()) == dict(usual.get_map())
+
+
+def test_what_was_closed_can_still_be_unregistered_and_comes_back_as_a_stranger() -> None:
+    """As asyncio does it where a connection breaks."""
+    with turning(few=1) as made, pairs(3) as ends:
+        for here, there in ends:
+            made.register(here, READ, None)
+            there.send(b"x")
+        here = ends[0][0]
+        made.prefer(here)
+        assert len(made.select(0)) == 2
+        made.unregister(here)
+        made.register(here, READ, None)
+        assert len(made.select(0)) == 1
+        made.prefer(here)
+        descriptor = here.fileno()
+        here.close()
+        made.unregister(descriptor)
+        made.prefer(descriptor)  # nothing: it is not there
+        assert descriptor not in made.get_map()
+        with pytest.raises(KeyError):
+            made.get_key(descriptor)
+
+
+@in_a_loop
+async def test_a_session_is_preferred_once_it_has_spoken() -> None:
+    """Not before: whoever only connects, or says little, waits for its turn."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, Loop)
+    preferred: list[int] = []
+    prefer = loop.turns.prefer
+
+    def noted(file: turns.File) -> None:
+        preferred.append(file if isinstance(file, int) else file.fileno())
+        prefer(file)
+
+    loop.turns.prefer = noted  # type: ignore[method-assign]
+    second, few = np.zeros(16_000, np.float32), round(PROVED_SECONDS)
+
+    async def say(seconds: int) -> None:
+        """Say some more, and wait until it has been heard."""
+        lines = [session.line for session in service.server.sessions]
+        wanted = seconds * 16_000 + sum(line.intake.position for line in lines if line)
+        for _ in range(seconds):
+            await peer.say(second)
+        await until(lambda: sum(line.intake.position for line in lines if line) >= wanted)
+
+    async with serving() as service, service.session() as peer, service.session() as other:
+        await say(few)
+        await say(1)
+        assert preferred == []
+        await say(1)
+        assert preferred
+        await other.say(second)
+        for one in (peer, other):
+            await one.tell("finish")
+            assert (await one.hear_all())[-1]["type"] == "done"
+    assert len(set(preferred)) == 1
+
+
+@in_a_loop
+async def test_elsewhere_nothing_is_preferred() -> None:
+    """A server can be run on any loop."""
+
+    async def prefer() -> None:
+        reader, writer = await asyncio.open_connection(*address)
+        turns.prefer(writer.transport)
+        writer.write(b"x")
+        assert await reader.read() == b"x"
+        writer.close()
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.read(1))
+        writer.close()
+
+    listener = await asyncio.start_server(echo, "127.0.0.1", 0)
+    address = listener.sockets[0].getsockname()
+    async with listener:
+        await asyncio.to_thread(asyncio.run, prefer())
+        await prefer()
