@@ -3,10 +3,11 @@
 Connections and what serves them know each other, so they are freed by Python's collector of cycles.
 It looks through old objects only when a quarter as many new ones have grown old, and a recogniser
 with its libraries is a hundred thousand that never die. `settle` takes those out of its sight: then
-it looks through sessions alone, sooner and in less time.
+it looks through sessions alone, in little time.
 
-What is freed in many small pieces glibc keeps for the next ones. `give_back` hands it over when
-sessions have ended.
+Even so it comes when it comes: 500 connections may end before it looks at old objects, and they
+are some 10 kB each. And what is freed in many small pieces glibc keeps for the next ones.
+`give_back` looks for garbage and hands memory over whenever sessions have ended.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ def settle() -> None:
 async def give_back(ended: Callable[[], int], seconds: float = SECONDS) -> None:
     """Give memory back whenever sessions have ended, again and again, until cancelled.
 
-    It takes some 10 ms of a thread of its own; others wait meanwhile only where they need new
-    memory from the same part of the heap.
+    To find garbage takes some 3 ms where there are 50 sessions, when all else waits. To hand
+    memory over takes some 10 ms of a thread of its own; others wait meanwhile only where they need
+    new memory from the same part of the heap.
 
     Args:
         ended: counts the sessions that have.
@@ -45,6 +47,7 @@ async def give_back(ended: Callable[[], int], seconds: float = SECONDS) -> None:
         now = ended()
         if now != before:
             before = now
+            gc.collect()
             await asyncio.to_thread(_trim)
 
 

@@ -35,12 +35,22 @@ async def test_what_a_session_heard_is_freed_when_it_ends() -> None:
         gc.enable()
 
 
+class Knot:
+    """Garbage that only the collector of cycles finds."""
+
+    def __init__(self) -> None:
+        self.end = self
+
+
 @in_a_loop
 async def test_memory_is_given_back_when_sessions_have_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And not again and again where nothing happens."""
     ended, given, looks = 0, 0, 0
+    knows_itself = Knot()
+    kept = weakref.ref(knows_itself)
+    del knows_itself
 
     def trim() -> None:
         nonlocal given
@@ -57,6 +67,7 @@ async def test_memory_is_given_back_when_sessions_have_ended(
     assert given == 0
     ended = 3
     await until(lambda: given == 1)
+    assert kept() is None
     seen = looks
     await until(lambda: looks > seen + 5)
     assert given == 1
