@@ -23,7 +23,7 @@ from server.dialogue import (
     Ping,
     Pong,
 )
-from server.engine import Engine
+from server.engine import FEW, Engine
 from server.intake import Intake
 from server.line import JOB_BYTES, Delivered, End, Line, Room
 from tests.server.tones import ToneNetwork, alone, events_alone, recognizer, sing
@@ -124,6 +124,27 @@ def test_lines_are_stepped_together(engine: Engine, network: ToneNetwork) -> Non
         listener.send("a")
     drain(engine)
     assert set(network.company) == {5}
+
+
+def test_what_can_wait_is_stepped_a_few_at_a_time(engine: Engine, network: ToneNetwork) -> None:
+    """Fifty files that are sent at once make no long rounds, in which whoever speaks would wait."""
+    files = [Listener(engine, 0.0) for _ in range(50)]
+    for file in files:
+        file.send("ab", 0.0)
+    live = [Listener(engine, 0.0) for _ in range(FEW + 4)]
+    for _ in range(3):  # what is due at once, and the blocks that need 95 ms of audio
+        engine.work()
+    network.company.clear()
+    engine.work()
+    assert network.company == [FEW]
+    for one in live:
+        one.send("a", 0.1)
+        one.send("a", 0.1)
+    engine.work()
+    engine.work()
+    assert network.company[-1] == len(live)
+    drain(engine)
+    assert all(one.line.backlog_ms == 0 for one in [*files, *live])
 
 
 def test_an_end_is_stepped_with_the_audio_of_others(engine: Engine, network: ToneNetwork) -> None:
