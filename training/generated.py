@@ -35,8 +35,9 @@ def generated_room(rng: np.random.Generator) -> Samples:
 def generated_music(length: int, rng: np.random.Generator) -> Samples:
     """One to five instruments, each with its own timbre, pitch, tempo and touch, float32 [length].
 
-    They play tones that hold, swell or die away, slide and tremble, or they strike a drum. It is
-    no good music, but whoever took it for speech would take music for speech.
+    They play tones that hold, swell or die away, slide and tremble, or they strike a drum; many
+    have a body that resounds, as strings and horns do, and vowels. It is no good music, but whoever
+    took it for speech would take music for speech.
     """
     instruments = int(rng.integers(1, 6))
     played = np.sum([_instrument(length, rng) for _ in range(instruments)], axis=0)
@@ -45,7 +46,7 @@ def generated_music(length: int, rng: np.random.Generator) -> Samples:
 
 def _instrument(length: int, rng: np.random.Generator) -> Waves:
     """A sequence of tones, or of strokes if it is a drum: one in six is."""
-    tempo = np.exp(rng.uniform(np.log(0.08), np.log(1.5)))  # seconds a tone
+    tempo = np.exp(rng.uniform(np.log(0.08), np.log(3)))  # seconds a tone
     lasts = np.rint(
         tempo * rng.choice((0.5, 1, 1, 1, 2), 2 + int(2 * length / tempo / RATE)) * RATE
     )
@@ -63,7 +64,22 @@ def _instrument(length: int, rng: np.random.Generator) -> Waves:
         )
     envelope = touch[number] * np.exp(-fading * seconds)
     envelope *= np.minimum(1, seconds / np.exp(rng.uniform(np.log(0.002), np.log(0.2))))
-    return np.asarray(10 ** (-rng.uniform(0, QUIETEST_DB) / 20) * envelope * wave)
+    played = 10 ** (-rng.uniform(0, QUIETEST_DB) / 20) * envelope * wave
+    return _resounding(played, rng) if rng.random() < 0.6 else played
+
+
+def _resounding(wave: Waves, rng: np.random.Generator) -> Waves:
+    """A wave as a body gives it off, as loud as before: some resonances stay where they are."""
+    if not wave.any():
+        return wave
+    frequencies = np.fft.rfftfreq(len(wave), 1 / RATE)
+    gain = np.full(len(frequencies), 10 ** (-rng.uniform(10, 40) / 20))
+    for _ in range(int(rng.integers(2, 9))):
+        centre = np.exp(rng.uniform(np.log(150), np.log(6000)))  # Hz
+        width = centre * rng.uniform(0.05, 0.4)
+        gain += rng.uniform(0.2, 1) / (1 + ((frequencies - centre) / width) ** 2)
+    body = np.fft.irfft(np.fft.rfft(wave) * gain, len(wave))
+    return np.asarray(body * np.linalg.norm(wave) / max(1e-12, float(np.linalg.norm(body))))
 
 
 def _tones(number: NDArray[np.intp], tones: int, seconds: Waves, rng: np.random.Generator) -> Waves:
