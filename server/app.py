@@ -26,7 +26,7 @@ from asr.features import FRAME_SAMPLES
 from asr.resampling import SAMPLE_RATE
 from asr.transcript import Final as FinalEvent
 from server import metrics as figures
-from server import webpage
+from server import turns, webpage
 from server.admission import Access, Admission, client_address
 from server.dialogue import Heard, Hello, ModelInfo, Protocol, Reply
 from server.engine import Engine
@@ -171,9 +171,10 @@ class Server:
         self._recognizer = recognizer
         self._model = describe(recognizer)
         post = asyncio.get_running_loop().call_soon_threadsafe
-        self._engine = Engine(
+        self._engine = engine = Engine(
             recognizer, post, unread=self._limits.unread_messages, meter=self._meter
         )
+        turns.wait_while(lambda: engine.occupied)
         self._engine.start()
         self._probes.engine, self._probes.model = self._engine, self._model
         self.admission.loading = False

@@ -85,12 +85,18 @@ class Engine:
         self._changed = threading.Condition()
         self._waiting: dict[Line, None] = {}  # lines with jobs, in order of arrival
         self._present = 0.0  # when the last job arrived, which is all that is known of the time
+        self._occupied = False
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
         """Start the worker thread."""
         self._thread.start()
+
+    @property
+    def occupied(self) -> bool:
+        """Whether a round is under way."""
+        return self._occupied
 
     @property
     def alive(self) -> bool:
@@ -187,6 +193,7 @@ class Engine:
                 line.busy = True
                 if not line.jobs:
                     del self._waiting[line]  # until it is seen whether its intake holds more
+            self._occupied = bool(batch)
         if not batch:
             return False
         audio = [(line, job) for line, job in batch if isinstance(job, list)]
@@ -195,6 +202,7 @@ class Engine:
         for line, job in batch:
             if not isinstance(job, list):
                 replies[line] = self._guarded(line, partial(self._answer, line, *job))
+        self._occupied = False
         self._hand_over(replies)
         with self._changed:
             self._waiting.update(

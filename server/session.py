@@ -61,7 +61,7 @@ _log = logging.getLogger(__name__)
 NORMAL: Final = 1000
 GOING_AWAY: Final = 1001
 ABNORMAL: Final = 1006  # without a word
-PROVED_SECONDS: Final = 5.0  # of audio, after which a client is served before strangers
+PROVED_SECONDS: Final = 1.0  # of audio, after which a client is served before strangers
 TAKEN_OVER: Final = 1008, "resumed on another connection"
 MOVED: Final = 1012, "the server stops; resume this session"
 

@@ -3,9 +3,10 @@
 An event loop asks which connections have something for it, and does all of that before it asks
 again. So whoever opens hundreds of connections a second, or sends nonsense on as many as he may,
 would be served in one go while everybody else waits. Here a session that has been heard for some
-seconds is always served, and of all other connections (new ones, silent ones, those of whoever asks
-for a figure) no more than `FEW` in a round: rounds stay short. Nobody starves: what was left over
-is first in the next round, as epoll (Linux) goes through what is ready in turn.
+seconds is always served. All other connections (new ones, silent ones, those of whoever asks for a
+figure) wait while there is something else to do, the recognition of what came before included, but
+for `PATIENCE_SECONDS` at most; then `FEW` of them have their turn. Nobody starves: what was left
+over is first the next time, as epoll (Linux) goes through what is ready in turn.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import asyncio
 import contextlib
 import math
 import select
+import time
 from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, SelectorKey
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from asyncio.transports import BaseTransport
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Protocol
 
     class HasFileno(Protocol):
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     File = int | HasFileno
 
 FEW: Final = 2  # connections of strangers in a round
+PATIENCE_SECONDS: Final = 0.01  # for which they wait at most while there is something else to do
 
 
 class Turns(BaseSelector):
@@ -39,14 +42,20 @@ class Turns(BaseSelector):
 
     Args:
         few: of the others, at most so many are told of at a time.
+
+    Attributes:
+        occupied: whether the machine has other things to do than to serve strangers.
     """
 
     def __init__(self, few: int = FEW) -> None:
         self._few = few
         self._keys: dict[int, SelectorKey] = {}
         self._first: set[int] = set()
-        self._urgent, self._others = select.epoll(), select.epoll()
-        self._urgent.register(self._others.fileno(), select.EPOLLIN)
+        self._urgent, self._others, self._all = (select.epoll() for _ in range(3))
+        for part in (self._urgent, self._others):
+            self._all.register(part.fileno(), select.EPOLLIN)
+        self._served = -math.inf  # when strangers had their turn
+        self.occupied: Callable[[], bool] = lambda: False
 
     def prefer(self, file: File) -> None:
         """Serve it first from now on, until it is unregistered; nothing if it is not registered."""
@@ -84,12 +93,25 @@ class Turns(BaseSelector):
         return key
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        """Wait until something is ready: all that come first, and a few of the others."""
-        wait = -1.0 if timeout is None else max(0.0, math.ceil(timeout * 1e3) * 1e-3)
-        found = self._urgent.poll(wait)
-        others = self._others.fileno()
-        if any(descriptor == others for descriptor, _ in found):
-            found += self._others.poll(0, self._few)
+        """Wait until something is ready: all that come first, and a few of the others.
+
+        A timeout of 0 means that the loop has something to do. Then, as while the machine is
+        `occupied`, the others wait for `PATIENCE_SECONDS` since some of them had their turn.
+        """
+        wait = math.inf if timeout is None else max(0.0, timeout)
+        patience = self._served + PATIENCE_SECONDS - time.monotonic()
+        if patience > 0 and (wait == 0 or self.occupied()):
+            found = self._urgent.poll(_milliseconds(min(wait, patience)))
+            if found or wait <= patience:
+                return self._ready(found)
+            wait -= patience
+        self._all.poll(_milliseconds(wait))
+        others = self._others.poll(0, self._few)
+        if others:
+            self._served = time.monotonic()
+        return self._ready(self._urgent.poll(0) + others)
+
+    def _ready(self, found: list[tuple[int, int]]) -> list[tuple[SelectorKey, int]]:
         ready = []
         for descriptor, mask in found:
             key = self._keys.get(descriptor)
@@ -101,8 +123,8 @@ class Turns(BaseSelector):
         """Forget everything."""
         self._keys.clear()
         self._first.clear()
-        self._urgent.close()
-        self._others.close()
+        for part in (self._all, self._urgent, self._others):
+            part.close()
 
     def get_key(self, fileobj: File) -> SelectorKey:
         """What a file was registered with; KeyError if it was not."""
@@ -137,8 +159,20 @@ def prefer(transport: BaseTransport) -> None:
         loop.turns.prefer(transport.get_extra_info("socket"))
 
 
+def wait_while(occupied: Callable[[], bool]) -> None:
+    """Let strangers of the running loop wait a little while this is so, if the loop has turns."""
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, Loop):
+        loop.turns.occupied = occupied
+
+
 def _descriptor(file: File) -> int:
     return file if isinstance(file, int) else file.fileno()
+
+
+def _milliseconds(seconds: float) -> float:
+    """Rounded up, as epoll counts them: less would be a loop without rest; -1 is for ever."""
+    return -1.0 if seconds == math.inf else math.ceil(seconds * 1e3) * 1e-3
 
 
 def _mask(events: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -27,6 +28,9 @@ from server.engine import FEW, Engine
 from server.intake import Intake
 from server.line import JOB_BYTES, Delivered, End, Line, Room
 from tests.server.tones import ToneNetwork, alone, events_alone, recognizer, sing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FORMAT = AudioFormat("f32le", 16000)
 SONG = "ab c  dd"
@@ -303,6 +307,33 @@ def test_a_flush_at_another_rate_keeps_what_the_resampler_holds(engine: Engine) 
     assert finals_of(said[1]) == finals_of(said[0])
     assert said[1][-1] == said[0][-1] == Done(len(samples), rate, 0, 0.0)
     assert [w.text for r in said[1] if isinstance(r, Flushed) for w in r.words][:2] == ["a", "a"]
+
+
+def test_it_is_occupied_while_a_round_is_under_way() -> None:
+    """Not any more when the replies are handed over: whoever takes them may do other things."""
+    handed: list[bool] = []
+
+    def post(call: Callable[[], None]) -> None:
+        handed.append(engine.occupied)
+        call()
+
+    network = ToneNetwork()
+    engine = Engine(recognizer(network), post)
+    stepping = network.step
+
+    def step(*args: Any) -> Any:
+        assert engine.occupied
+        return stepping(*args)
+
+    network.step = step  # type: ignore[assignment, method-assign]
+    listener = Listener(engine)
+    listener.send("ab")
+    engine.submit(listener.line, End(), 0.0)
+    assert not engine.occupied
+    drain(engine)
+    assert listener.finals == alone(sing("ab"))
+    assert set(handed) == {False}
+    assert not engine.occupied
 
 
 def test_an_error_comes_behind_the_finals_of_what_was_accepted(engine: Engine) -> None:

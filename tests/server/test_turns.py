@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 BOTH = READ | WRITE
+IDLE = 1e-3  # seconds that a loop can wait which has nothing to do
 
 
 @contextlib.contextmanager
@@ -67,7 +68,7 @@ def test_the_preferred_come_all_at_once_and_strangers_in_turn(
         seen: list[int] = []
         rounds = -(-len(strangers) // few)
         for _ in range(2 * rounds):
-            found = [key.data for key, events in made.select(0) if events == READ]
+            found = [key.data for key, events in made.select(IDLE) if events == READ]
             assert set(found) >= ready & preferred
             others = [number for number in found if number not in preferred]
             assert len(others) == min(few, len(strangers))
@@ -76,7 +77,34 @@ def test_the_preferred_come_all_at_once_and_strangers_in_turn(
             assert set(seen[: few * rounds]) == strangers
             assert set(seen[-len(strangers) :]) == strangers
         else:
-            assert {key.data for key, _ in made.select(0)} == ready
+            assert {key.data for key, _ in made.select(IDLE)} == ready
+
+
+def test_strangers_wait_while_there_is_something_else_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Callbacks of the loop, or recognition; but not for ever, and nobody else waits."""
+    with turning(few=1) as made, pairs(3) as ends:
+        for number, (here, there) in enumerate(ends):
+            made.register(here, READ, number)
+            there.send(b"x")
+        made.prefer(ends[2][0])
+
+        def told(timeout: float | None) -> list[int]:
+            return [key.data for key, _ in made.select(timeout)]
+
+        monkeypatch.setattr(turns, "PATIENCE_SECONDS", 1000.0)
+        assert told(0) == [2, 0]  # nobody has had a turn
+        assert told(0) == [2]
+        assert told(IDLE) == [2, 1]
+        made.occupied = lambda: True
+        assert told(IDLE) == told(None) == [2]
+        ends[2][0].recv(1)
+        assert told(IDLE) == []
+        monkeypatch.setattr(turns, "PATIENCE_SECONDS", 0.0)
+        assert told(0) == [0]
+        monkeypatch.setattr(turns, "PATIENCE_SECONDS", 0.01)
+        assert told(None) == [1]  # after as long
 
 
 def outcome(selector: selectors.BaseSelector, what: str, *told: Any) -> Any:
@@ -89,7 +117,7 @@ def outcome(selector: selectors.BaseSelector, what: str, *told: Any) -> Any:
 
 def ready(selector: selectors.BaseSelector) -> list[tuple[int, Any, int]]:
     """What it tells of."""
-    return sorted((key.fd, str(key.data), events) for key, events in selector.select(0))
+    return sorted((key.fd, str(key.data), events) for key, events in selector.select(IDLE))
 
 
 changes = st.tuples(
@@ -130,10 +158,10 @@ def test_what_was_closed_can_still_be_unregistered_and_comes_back_as_a_stranger(
             there.send(b"x")
         here = ends[0][0]
         made.prefer(here)
-        assert len(made.select(0)) == 2
+        assert len(made.select(IDLE)) == 2
         made.unregister(here)
         made.register(here, READ, None)
-        assert len(made.select(0)) == 1
+        assert len(made.select(IDLE)) == 1
         made.prefer(here)
         descriptor = here.fileno()
         here.close()
