@@ -314,26 +314,26 @@ def test_it_is_occupied_while_a_round_is_under_way() -> None:
     handed: list[bool] = []
 
     def post(call: Callable[[], None]) -> None:
-        handed.append(engine.occupied)
+        handed.append(works.occupied)
         call()
 
     network = ToneNetwork()
-    engine = Engine(recognizer(network), post)
+    works = Engine(recognizer(network), post)
     stepping = network.step
 
     def step(*args: Any) -> Any:
-        assert engine.occupied
+        assert works.occupied
         return stepping(*args)
 
     network.step = step  # type: ignore[assignment, method-assign]
-    listener = Listener(engine)
+    listener = Listener(works)
     listener.send("ab")
-    engine.submit(listener.line, End(), 0.0)
-    assert not engine.occupied
-    drain(engine)
+    works.submit(listener.line, End(), 0.0)
+    assert not works.occupied
+    drain(works)
     assert listener.finals == alone(sing("ab"))
     assert set(handed) == {False}
-    assert not engine.occupied
+    assert not works.occupied
 
 
 def test_an_error_comes_behind_the_finals_of_what_was_accepted(engine: Engine) -> None:
