@@ -23,7 +23,7 @@ from training.augment import (
     telephone,
     varied,
 )
-from training.generated import generated_music, generated_room
+from training.generated import _resounding, generated_music, generated_room
 from training.recipe import Augmentation
 
 if TYPE_CHECKING:
@@ -136,6 +136,17 @@ def test_generated_music_is_sound_of_any_length(seed: int, length: int) -> None:
     assert music.dtype == np.float32
     assert np.abs(music).max() < 50
     assert np.array_equal(music, generated_music(length, rng(seed)))
+
+
+def test_a_body_resounds_as_loud_as_what_is_played() -> None:
+    """It changes the timbre and nothing else; of silence and of nothing it makes what they are."""
+    played = rng(1).standard_normal(16_001)
+    body = _resounding(played, rng(2))
+    assert body.shape == played.shape
+    assert np.linalg.norm(body) == pytest.approx(np.linalg.norm(played))
+    assert abs(np.corrcoef(body, played)[0, 1]) < 0.9
+    for silence in (np.zeros(100), np.zeros(0)):
+        assert np.array_equal(_resounding(silence, rng(2)), silence)
 
 
 def test_generated_music_holds_what_music_holds() -> None:
