@@ -438,12 +438,14 @@ async def test_who_reads_nothing_is_not_read_from() -> None:
         async with connect(address, max_queue=1) as socket:
             (session,) = service.server.sessions
             (place,) = service.server.places
-            for transport, buffer in (
-                (socket.transport, sockets.SO_RCVBUF),
-                (place.transport, sockets.SO_SNDBUF),
+            for transport, buffer, size in (  # far less fits on the way than is sent, and answered
+                (socket.transport, sockets.SO_SNDBUF, 2**18),
+                (place.transport, sockets.SO_RCVBUF, 2**18),
+                (place.transport, sockets.SO_SNDBUF, 2**12),
+                (socket.transport, sockets.SO_RCVBUF, 2**12),
             ):
                 connected = transport.get_extra_info("socket")
-                connected.setsockopt(sockets.SOL_SOCKET, buffer, 4096)
+                connected.setsockopt(sockets.SOL_SOCKET, buffer, size)
             nonsense = json.dumps({"type": "x" * 9000})
             sending = asyncio.create_task(flood(socket, nonsense, 500))
             await until(lambda: len(session.outbox) > limits.unread_messages)
