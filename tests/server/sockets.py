@@ -161,7 +161,7 @@ async def http_get(
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host or f'127.0.0.1:{port}'}", *headers, "", ""]
     writer.write("\r\n".join(lines).encode())
     answer = (await reader.readuntil(b"\r\n\r\n")).decode()
-    if "101 " not in answer:
+    if answer.split()[1] != "101":
         answer += (await reader.read()).decode()
     writer.close()
     head, _, body = answer.partition("\r\n\r\n")
