@@ -17,8 +17,8 @@ replies to wherever sessions live.
 from __future__ import annotations
 
 import contextlib
-import heapq
 import logging
+import math
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 FEW: Final = 16  # lines in a round, beyond which only those are stepped that are due by now
+STRANGERS: Final = 4  # lines in a round, hardly heard yet, beside somebody who speaks
+GRACE_SECONDS: Final = 0.02  # for which these wait while there are others that are due
+LISTENING_SECONDS: Final = 1.0  # since somebody was heard, while he is thought to speak still
 
 
 class Meter(Interface):
@@ -85,6 +88,7 @@ class Engine:
         self._changed = threading.Condition()
         self._waiting: dict[Line, None] = {}  # lines with jobs, in order of arrival
         self._present = 0.0  # when the last job arrived, which is all that is known of the time
+        self._spoke = -math.inf  # when somebody was heard last who is no stranger
         self._occupied = False
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -242,13 +246,32 @@ class Engine:
         """The lines of the next round: all that are due by now, and a few that could wait.
 
         A round of `FEW` is nearly as cheap a line as a larger one, and whoever speaks while it
-        lasts waits for its end. Needs the lock.
+        lasts waits for its end. Beside somebody who speaks a round takes fewer strangers still, and
+        none who came just now: whoever sends nonsense on many connections is a stranger on each.
+        Needs the lock.
         """
         ready = [line for line in self._waiting if line.unread < self._unread]
-        if len(ready) <= min(FEW, self._company):
-            return ready
-        due = heapq.nsmallest(self._company, ((line.deadline, n) for n, line in enumerate(ready)))
-        return [ready[n] for k, (when, n) in enumerate(due) if k < FEW or when <= self._present]
+        waiting = sorted((self._due(line), n) for n, line in enumerate(ready))
+        speaking = any(ready[n].proved for due, n in waiting if due <= self._present)
+        if speaking:
+            self._spoke = self._present
+        beside = self._present - self._spoke < LISTENING_SECONDS
+        room = STRANGERS if beside else self._company
+        chosen: list[Line] = []
+        for due, n in waiting:
+            line, early = ready[n], due > self._present
+            if early and (len(chosen) >= FEW or (speaking and not line.proved)):
+                continue
+            if not line.proved:
+                if not room:
+                    continue
+                room -= 1
+            chosen.append(line)
+        return chosen[: self._company]
+
+    def _due(self, line: Line) -> float:
+        """Until when it can wait."""
+        return line.deadline + (0.0 if line.proved else GRACE_SECONDS)
 
     def _listen(
         self, audio: list[tuple[Line, list[tuple[bytes | memoryview, float]]]]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from server.intake import Intake
 
 JOB_BYTES: Final = 128  # what a job costs in a queue beside its audio
+PROVED_SECONDS: Final = 0.3  # of audio, after which a client is served before strangers
 SAVE_SECONDS: Final = 1.0  # of audio from one snapshot that is to be saved to the next
 
 
@@ -116,6 +117,11 @@ class Line:
     def backlog_ms(self) -> int:
         """Milliseconds of audio that wait."""
         return self.intake.milliseconds(self.audio_bytes)
+
+    @property
+    def proved(self) -> bool:
+        """Whether it has heard enough for its client to be no stranger any more."""
+        return self.intake.position > PROVED_SECONDS * self.intake.sample_rate
 
     @property
     def waits(self) -> bool:

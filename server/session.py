@@ -61,7 +61,6 @@ _log = logging.getLogger(__name__)
 NORMAL: Final = 1000
 GOING_AWAY: Final = 1001
 ABNORMAL: Final = 1006  # without a word
-PROVED_SECONDS: Final = 1.0  # of audio, after which a client is served before strangers
 TAKEN_OVER: Final = 1008, "resumed on another connection"
 MOVED: Final = 1012, "the server stops; resume this session"
 
@@ -297,8 +296,7 @@ class Session:
         if self.line is None:
             raise ProtocolError("start must come first", "out_of_order", 1008)
         if isinstance(command, Audio):
-            intake = self.line.intake
-            if intake.position > PROVED_SECONDS * intake.sample_rate:
+            if self.line.proved:
                 turns.prefer(self._connection.transport)
             return self._engine.submit(self.line, command.data, arrived)
         if isinstance(command, Discard):

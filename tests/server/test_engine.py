@@ -24,7 +24,7 @@ from server.dialogue import (
     Ping,
     Pong,
 )
-from server.engine import FEW, Engine
+from server.engine import FEW, GRACE_SECONDS, STRANGERS, Engine
 from server.intake import Intake
 from server.line import JOB_BYTES, Delivered, End, Line, Room
 from tests.server.tones import ToneNetwork, alone, events_alone, recognizer, sing
@@ -132,23 +132,76 @@ def test_lines_are_stepped_together(engine: Engine, network: ToneNetwork) -> Non
 
 def test_what_can_wait_is_stepped_a_few_at_a_time(engine: Engine, network: ToneNetwork) -> None:
     """Fifty files that are sent at once make no long rounds, in which whoever speaks would wait."""
-    files = [Listener(engine, 0.0) for _ in range(50)]
-    for file in files:
-        file.send("ab", 0.0)
     live = [Listener(engine, 0.0) for _ in range(FEW + 4)]
+    for one in live:
+        one.send("ab", 0.0)
+    drain(engine)
+    files = [Listener(engine, 2.0) for _ in range(50)]
+    for file in files:
+        file.send("abcd", 2.0)
     for _ in range(3):  # what is due at once, and the blocks that need 95 ms of audio
         engine.work()
     network.company.clear()
     engine.work()
     assert network.company == [FEW]
     for one in live:
-        one.send("a", 0.1)
-        one.send("a", 0.1)
+        one.send("a", 2.06)
+        one.send("a", 2.06)
     engine.work()
     engine.work()
     assert network.company[-1] == len(live)
     drain(engine)
     assert all(one.line.backlog_ms == 0 for one in [*files, *live])
+
+
+def beside_strangers(engine: Engine) -> tuple[Listener, list[Listener]]:
+    """One that has been heard, and ten that have not; each has something to say at 0.5 s."""
+    speaker, strangers = Listener(engine, 0.0), [Listener(engine, 0.5) for _ in range(10)]
+    speaker.send("ab", 0.0)
+    drain(engine)
+    for one in (speaker, *strangers):
+        one.send("a", 0.5)
+    return speaker, strangers
+
+
+def test_who_speaks_goes_before_strangers(engine: Engine) -> None:
+    """Nonsense on many connections is many strangers: whoever speaks waits for none of them."""
+    _, strangers = beside_strangers(engine)
+    engine.work()
+    assert not any(stranger.line.intake.position for stranger in strangers)
+    engine.work()
+    heard = [stranger for stranger in strangers if stranger.line.intake.position]
+    assert len(heard) == STRANGERS  # a short round, whatever comes during it
+    drain(engine)
+    assert all(stranger.line.backlog_ms == 0 for stranger in strangers)
+
+
+def test_strangers_wait_a_little_and_no_more(engine: Engine) -> None:
+    """Their turn comes however much is said: a few of them in each round."""
+    speaker, strangers = beside_strangers(engine)
+    now = 0.5
+    for rounds in range(1, 12):
+        now += GRACE_SECONDS
+        speaker.send("a", now)
+        engine.work()
+        heard = sum(stranger.line.intake.position > 0 for stranger in strangers)
+        assert heard == min(STRANGERS * rounds, len(strangers))
+        if heard == len(strangers):
+            break
+    assert speaker.line.waits
+
+
+def test_among_strangers_nobody_waits(engine: Engine, network: ToneNetwork) -> None:
+    """Where nobody has spoken for a while they are stepped together, as many as there are."""
+    speaker, strangers = beside_strangers(engine)
+    drain(engine)
+    newcomers = [Listener(engine, 2.0) for _ in range(10)]
+    for one in newcomers:
+        one.send("a", 2.0)
+    drain(engine)
+    assert network.company[-1] == len(newcomers)
+    assert not speaker.line.waits
+    assert not any(stranger.line.waits for stranger in strangers)
 
 
 def test_an_end_is_stepped_with_the_audio_of_others(engine: Engine, network: ToneNetwork) -> None:

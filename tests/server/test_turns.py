@@ -14,12 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server import turns
-from server.session import PROVED_SECONDS
+from server.line import PROVED_SECONDS
 from server.turns import Loop, Turns
 from tests.server.sockets import in_a_loop, serving, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 BOTH = READ | WRITE
@@ -185,23 +187,22 @@ async def test_a_session_is_preferred_once_it_has_spoken() -> None:
         prefer(file)
 
     loop.turns.prefer = noted  # type: ignore[method-assign]
-    second, few = np.zeros(16_000, np.float32), round(PROVED_SECONDS)
+    little = np.zeros(round(PROVED_SECONDS * 16_000), np.float32)
 
-    async def say(seconds: int) -> None:
-        """Say some more, and wait until it has been heard."""
+    async def say(audio: NDArray[np.float32]) -> None:
+        """Say something, and wait until it has been heard."""
         lines = [session.line for session in service.server.sessions]
-        wanted = seconds * 16_000 + sum(line.intake.position for line in lines if line)
-        for _ in range(seconds):
-            await peer.say(second)
+        wanted = len(audio) + sum(line.intake.position for line in lines if line)
+        await peer.say(audio)
         await until(lambda: sum(line.intake.position for line in lines if line) >= wanted)
 
     async with serving() as service, service.session() as peer, service.session() as other:
-        await say(few)
-        await say(1)
+        await say(little)
+        await say(little[:160])
         assert preferred == []
-        await say(1)
+        await say(little[:160])
         assert preferred
-        await other.say(second)
+        await other.say(little)
         for one in (peer, other):
             await one.tell("finish")
             assert (await one.hear_all())[-1]["type"] == "done"
