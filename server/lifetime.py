@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from asr.errors import Error
-from server.memory import give_back, settle
+from server.memory import give_back, settle, share_heap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,6 +89,7 @@ async def run(
     loop.add_signal_handler(signal.SIGHUP, events.renew)
     if events.lifeline is not None:
         loop.add_reader(events.lifeline, end)
+    share_heap()
     await server.start_on(listener)
     giving = None
     try:

@@ -8,6 +8,10 @@ it looks through sessions alone, in little time.
 Even so it comes when it comes: 500 connections may end before it looks at old objects, and they
 are some 10 kB each. And what is freed in many small pieces glibc keeps for the next ones.
 `give_back` looks for garbage and hands memory over whenever sessions have ended.
+
+Sessions are begun on one thread and recognised on another, and what one takes the other may free.
+glibc gives every thread a heap of its own, each with its own holes; `share_heap` lets all threads
+fill the holes of one.
 """
 
 from __future__ import annotations
@@ -21,6 +25,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SECONDS: Final = 10.0  # from one look to the next
+M_ARENA_MAX: Final = -8  # of glibc's malloc.h
+
+
+def share_heap() -> None:
+    """Let threads that are started from now on use one heap, where the C library can (glibc)."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_ARENA_MAX, 1)
 
 
 def settle() -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
+import subprocess
+import sys
 import weakref
-from typing import TYPE_CHECKING
+
+import pytest
 
 from server import memory
 from tests.server.sockets import in_a_loop, serving, until
-
-if TYPE_CHECKING:
-    import pytest
 
 
 @in_a_loop
@@ -82,3 +83,31 @@ def test_what_is_loaded_is_looked_through_no_more() -> None:
         memory._trim()  # noqa: SLF001 - whatever the C library, it does no harm
     finally:
         gc.unfreeze()
+
+
+HEAPS = """
+import ctypes, sys, threading
+from server import memory
+
+if "share" in sys.argv:
+    memory.share_heap()
+libc = ctypes.CDLL(None)
+libc.fdopen.restype = ctypes.c_void_p
+libc.malloc.restype = ctypes.c_void_p
+thread = threading.Thread(target=lambda: libc.malloc(ctypes.c_size_t(1000)))
+thread.start()
+thread.join()
+out = ctypes.c_void_p(libc.fdopen(1, b"w"))
+libc.malloc_info(0, out)
+libc.fflush(out)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="not glibc")
+def test_threads_share_a_heap() -> None:
+    """Each with one of its own, what the other frees would stay unused."""
+    apart, shared = (
+        subprocess.run([sys.executable, "-c", HEAPS, how], capture_output=True, check=True).stdout
+        for how in ("apart", "share")
+    )
+    assert apart.count(b"<heap nr=") > shared.count(b"<heap nr=") == 1
