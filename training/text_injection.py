@@ -20,6 +20,7 @@ lower layer's output, not of the sound.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
+from rapidfuzz.distance import Levenshtein
 from torch import Tensor, nn
 
 from asr.errors import ConfigError, DataError, Error
@@ -44,7 +46,7 @@ from training.schedule import learning_rate
 from training.segments import BLANK, Heard, Segments
 from training.start import read_start, take_over
 from training.units import Phones
-from training.validation import word_error_rate
+from training.validation import best_path, word_error_rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -73,6 +75,7 @@ class Effort:
 
     Attributes:
         heard_hours: of speech that the network hears first, all processes together.
+        most_wrong: wrong units for each that was said, above which an utterance is left out.
         hours: of frames that are learned from, 25 a second, in all processes together.
         placed: share of these in which words are written where they have been said.
         speech: share of the sentences that were really spoken.
@@ -80,6 +83,7 @@ class Effort:
     """
 
     heard_hours: float
+    most_wrong: float
     hours: float
     placed: float
     speech: float
@@ -239,8 +243,13 @@ def lesson(batch: Sequence[Sentence], behind: int = 0) -> Lesson:
 
 
 @torch.inference_mode()
-def hear(trainer: Trainer, read: str, written: str, hours: float) -> list[Heard]:
-    """What a head says of the distorted speech of a recipe, of so many hours in each process."""
+def hear(
+    trainer: Trainer, read: str, written: str, hours: float, most_wrong: float = math.inf
+) -> list[Heard]:
+    """What a head says of the distorted speech of a recipe, of so many hours in each process.
+
+    What it says is left out where it has hardly understood: nothing can be learned from that.
+    """
     network, processes = trainer.network.eval(), trainer.processes
     heard: list[Heard] = []
     seconds = 0.0
@@ -256,8 +265,12 @@ def hear(trainer: Trainer, read: str, written: str, hours: float) -> list[Heard]
         for row, count, said, wanted in zip(
             log_probs, frames, targets[read], targets[written], strict=True
         ):
-            if said is not None and wanted is not None:
-                heard.append(Heard(row[:count].copy(), said.tolist(), wanted.tolist()))
+            if said is None or wanted is None:
+                continue
+            one = Heard(row[:count].copy(), said.tolist(), wanted.tolist())
+            wrong = Levenshtein.distance(best_path(one.log_probs.argmax(1)), one.said)
+            if wrong <= most_wrong * len(one.said):
+                heard.append(one)
     return heard
 
 
@@ -364,7 +377,8 @@ def teach(
     read = material.units[config.reads]
     if not isinstance(read, Phones):
         raise ConfigError(f"heads.{head}.reads: {config.reads} writes no phones of a lexicon")
-    heard = hear(trainer, config.reads, head, effort.heard_hours / trainer.processes.size)
+    hours = effort.heard_hours / trainer.processes.size
+    heard = hear(trainer, config.reads, head, hours, effort.most_wrong)
     author = Author(sentences, read, material.units[head], heard, effort.speech, config.look_ahead)
     say(f"{len(heard)} utterances heard, {len(author.segments)} stretches of phones")
     teacher = Teacher(recipe, trainer.network, head, trainer.processes)
@@ -425,7 +439,9 @@ def main(arguments: Sequence[str]) -> int:
         sentences = [s for block in sentence_blocks(args.text) for s in block if s]
         if not sentences:
             raise DataError("the text holds no sentence")
-        effort = Effort(args.heard_hours, args.hours, args.placed, args.speech, args.seconds)
+        effort = Effort(
+            args.heard_hours, args.most_wrong, args.hours, args.placed, args.speech, args.seconds
+        )
         checkpoint = teach(material, trainer, sentences, effort, Tell(say, keep))
         if processes.first:
             wer = word_error_rate(checkpoint, material.validation)
@@ -454,6 +470,12 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     add("--out", type=Path, required=True, metavar="OUT.pt", help="the checkpoint that is written")
     add("--text", type=Path, nargs="+", required=True, help="a sentence a line, plain, .gz or .xz")
     add("--heard-hours", type=_positive, default=8.0, help="of speech, heard first (default: 8)")
+    add(
+        "--most-wrong",
+        type=_positive,
+        default=0.35,
+        help="wrong units for each, above which speech is left out (default: 0.35)",
+    )
     add("--hours", type=_positive, default=400.0, help="learned from in all (default: 400)")
     add("--placed", type=_share, default=0.2, help="of them, frame by frame (default: 0.2)")
     add("--speech", type=_share, default=0.3, help="share of real speech in them (default: 0.3)")

@@ -129,6 +129,15 @@ def test_it_learns_to_write_sentences_that_nobody_spoke() -> None:
     assert not any(torch.equal(before[name], after[name]) for name in own)
 
 
+def test_what_was_not_understood_is_left_out(tmp_path: Path) -> None:
+    """A network that has learned nothing understands nothing, so nothing is left of its speech."""
+    recipe = read_recipe(make_recipe(tmp_path))
+    material = prepare(recipe, {})
+    trainer = make_trainer(recipe, material, Processes(), None, print)
+    assert text_injection.hear(trainer, "phones", "letters", 0.002)
+    assert not text_injection.hear(trainer, "phones", "letters", 0.002, 0.1)
+
+
 words_of_units = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=4), max_size=5)
 
 
@@ -165,6 +174,7 @@ def test_a_model_that_was_taught_is_exported_and_says_the_rest_as_before(tmp_pat
     write_start(recipe, tmp_path / "start.pt")
     command = [str(recipe), "--init", str(tmp_path / "start.pt"), "--out", str(tmp_path / "out.pt")]
     command += ["--text", str(tmp_path / "text.txt"), "--heard-hours", "0.003"]
+    command += ["--most-wrong", "99"]  # the network has learned nothing
     assert text_injection.main([*command, "--hours", "0.01", "--seconds", "5"]) == 0
     before, after = (read_checkpoint(tmp_path / name) for name in ("start.pt", "out.pt"))
     changed = {n for n, v in after.weights.items() if not torch.equal(v, before.weights[n])}
