@@ -8,7 +8,8 @@ law of company).
 
 A slice is due when its audio would have been spoken, or when it arrived if that was later. A live
 stream is always due on arrival; a file sent faster than it plays is due in the future and takes
-what time is left; none waits for ever.
+what time is left; none waits for ever. Whoever has hardly been heard yet is a stranger, and waits a
+little for those who speak.
 
 No socket, no event loop and no clock in here: times are those of the jobs. `post` brings the
 replies to wherever sessions live.
