@@ -73,7 +73,9 @@ class Augmenter:
             samples = reverberate(samples, self._room(rng))
         wordless = rng.random() < chosen.wordless_probability
         if wordless:
-            samples = alike(samples, self._noise(self.voiceless, len(samples), rng))
+            noise = self._noise(self.voiceless, len(samples), rng)
+            noise = as_spoken(noise, samples) if rng.random() < 0.3 else begun(noise, rng)
+            samples = alike(samples, noise)
         elif self.noises and rng.random() < chosen.noise_probability:
             noise = self._noise(self.noises, len(samples), rng)
             samples = _added(samples, noise, float(rng.uniform(*chosen.snr_db)))
@@ -150,6 +152,28 @@ def varied(noise: Samples, length: int, rng: np.random.Generator) -> Samples:
     places = rng.integers(len(noise)) + step * np.arange(length)
     found = np.interp(places, np.arange(len(noise)), noise, period=len(noise))
     return np.asarray(found, np.float32)
+
+
+def begun(noise: Samples, rng: np.random.Generator) -> Samples:
+    """Noise that was not there from the beginning, three times in four: it rises out of quiet.
+
+    A stretch of a recording begins at once, speech never does. Whoever can tell noise by that
+    does not listen to what comes then.
+    """
+    if rng.random() < 0.25:
+        return noise
+    quiet, rise = rng.uniform(0, 1) ** 2, np.exp(rng.uniform(np.log(0.005), np.log(0.6)))  # s
+    lowest = 10 ** (-rng.uniform(30, 80) / 20)
+    risen = np.clip((np.arange(len(noise)) / RATE - quiet) / rise, 0, 1)
+    return np.asarray(noise * (lowest + (1 - lowest) * risen), np.float32)
+
+
+def as_spoken(noise: Samples, speech: Samples) -> Samples:
+    """Noise that swells and fades as speech does, over some 50 ms."""
+    size = RATE // 20
+    power = np.cumsum(np.pad(speech.astype(np.float64) ** 2, (size, size)))
+    loud = np.sqrt(np.maximum(0, power[2 * size :] - power[: -2 * size]))
+    return np.asarray(noise * loud, np.float32)
 
 
 def alike(samples: Samples, noise: Samples) -> Samples:

@@ -16,8 +16,11 @@ from hypothesis import strategies as st
 from asr.errors import DataError
 from tests.training.miniature import tones
 from training.augment import (
+    RATE,
     Augmenter,
     add_noise,
+    as_spoken,
+    begun,
     mask,
     reverberate,
     telephone,
@@ -258,3 +261,33 @@ def test_noise_takes_the_place_of_speech_as_often_as_asked(full: Augmenter, tmp_
     manifest.write_text(json.dumps(rows[0]))
     with pytest.raises(DataError, match="without voices"):
         Augmenter(replace(NOTHING, noise=str(manifest), wordless_probability=0.5))
+
+
+def test_noise_begins_in_every_way() -> None:
+    """Out of quiet, slowly or suddenly, late or at once: its beginning does not tell what it is."""
+    noise = np.ones(2 * RATE, np.float32)
+    many = np.array([begun(noise, rng(seed)) for seed in range(200)])
+    assert (np.diff(many, axis=1) >= -1e-6).all()
+    assert np.allclose(many[:, -1], 1)
+    at_once = (many == 1).all(axis=1)
+    assert 0.15 < at_once.mean() < 0.35
+    half = (many[~at_once] > 0.5).argmax(axis=1) / RATE  # when half of it is there
+    assert half.min() < 0.05
+    assert half.max() > 0.8
+    quiet = many[~at_once][:, 0]
+    assert 1e-4 <= quiet.min() < quiet.max() < 0.04
+
+
+@given(st.integers(0, 99), st.integers(1, RATE))
+def test_noise_swells_as_speech_does(seed: int, begin: int) -> None:
+    """Silent where nobody speaks for longer than the window, and loud where somebody does."""
+    speech = np.zeros(3 * RATE, np.float32)
+    speech[begin : begin + RATE] = rng(seed).standard_normal(RATE)
+    shaped = as_spoken(np.ones(3 * RATE, np.float32), speech)
+    assert shaped.shape == speech.shape
+    assert shaped.dtype == np.float32
+    window = RATE // 20
+    middle = shaped[begin + window : begin + RATE - window]
+    assert middle.min() > 0.5 * middle.max()
+    for silent in (shaped[: max(0, begin - window)], shaped[begin + RATE + window :]):
+        assert silent.max(initial=0) < 1e-5 * middle.max()
