@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 Samples = NDArray[np.float32]
 
-COMMIT: Final = "HEAD"
+COMMIT: Final = "717b7de2"
 SOURCE: Final = "Philharmonia Orchestra's sound samples (skratchdot/philharmonia-samples), played"
 LICENCE: Final = "CC BY-SA 3.0"
 NAME: Final = re.compile(
@@ -241,7 +241,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     add("--beside", type=Path, metavar="NOISE.jsonl", help="put its rows before ours")
     add("--pieces", type=int, default=60, help="of a minute each (default: 60)")
     add("--seed", type=int, default=0, help="of all that is chosen (default: 0)")
-    add("--commit", default=COMMIT, help="of the repository (default: HEAD)")
+    add("--commit", default=COMMIT, help=f"of the repository (default: {COMMIT})")
     return parser.parse_args(arguments)
 
 

@@ -119,7 +119,8 @@ def test_training_reads_what_it_writes(
     (other / "noise.jsonl").write_text(json.dumps(row) + "\n")
     monkeypatch.setattr(orchestra, "SECONDS", 3.0)
     out = tmp_path / "music"
-    command = [str(notes), str(out), "--pieces", "2", "--beside", str(other / "noise.jsonl")]
+    command = [str(notes), str(out), "--pieces", "2", "--commit", "HEAD"]
+    command += ["--beside", str(other / "noise.jsonl")]
     assert orchestra.main(command) == 0
     augmenter = Augmenter(Augmentation(noise=str(out / "noise.jsonl"), wordless_probability=0.5))
     assert [len(noise) for noise in augmenter.noises] == [RATE, 3 * RATE, 3 * RATE]
@@ -138,6 +139,6 @@ def test_what_is_wrong_is_told(
         ([tmp_path, tmp_path / "out"], "no git repository"),
         ([notes, tmp_path / "out", "--beside", tmp_path / "bad.jsonl"], "no readable manifest"),
     ):
-        assert orchestra.main([str(part) for part in command]) == 1
+        assert orchestra.main([*map(str, command), "--commit", "HEAD"]) == 1
         assert told in capsys.readouterr().err
     assert not (tmp_path / "out" / "noise.jsonl").exists()
