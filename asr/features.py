@@ -17,11 +17,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from asr.acoustic import BLOCK_FRAMES, BLOCK_OUTPUTS, SUBSAMPLING, Array
 from asr.errors import AudioError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SAMPLE_RATE = 16000
 WINDOW = 400  # samples: 25 ms
@@ -170,10 +174,15 @@ def check_samples(samples: Array) -> None:
         )
 
 
+def mel_edges() -> NDArray[np.float64]:
+    """Where the bands begin, peak and end, in Hz [82]: band b rises from b, falls to b + 2."""
+    top = 2595.0 * np.log10(1.0 + SAMPLE_RATE / 2 / 700.0)
+    return 700.0 * (10.0 ** (np.linspace(0.0, top, BANDS + 2) / 2595.0) - 1.0)
+
+
 def mel_filters() -> Array:
     """Weights of the mel bands, float32 [257, 80]: triangles that rise to 1."""
-    top = 2595.0 * np.log10(1.0 + SAMPLE_RATE / 2 / 700.0)
-    edges = 700.0 * (10.0 ** (np.linspace(0.0, top, BANDS + 2) / 2595.0) - 1.0)
+    edges = mel_edges()
     bins = np.linspace(0.0, SAMPLE_RATE / 2, FFT // 2 + 1)
     widths = np.diff(edges)
     distance = edges[None, :] - bins[:, None]  # [257, 82]

@@ -15,18 +15,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import soundfile
 import soxr
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from asr.errors import DataError
+from asr.features import mel_edges
 from training.generated import generated_music, generated_room
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from training.recipe import Augmentation
 
 RATE, TELEPHONE_RATE = 16000, 8000
 VOICES = ("babble", "crowd", "music (with singing)")  # kinds of noise in which somebody speaks
+OCTAVES = RATE / 2 / 2.0 ** np.arange(7, -1, -1)  # Hz, 62.5 to 8000
+BAND_HZ = mel_edges()[1:-1]  # the middle of each band
+HIGHEST = 4800  # Hz; above it a warp is taken back, so that 8 kHz stays where it is
 Samples = NDArray[np.float32]
 
 
@@ -79,6 +83,8 @@ class Augmenter:
         elif self.noises and rng.random() < chosen.noise_probability:
             noise = self._noise(self.noises, len(samples), rng)
             samples = _added(samples, noise, float(rng.uniform(*chosen.snr_db)))
+        if chosen.equaliser_db:
+            samples = equalised(samples, chosen.equaliser_db, rng)
         if rng.random() < chosen.telephone_probability:
             samples = telephone(samples, rng)
         gain = 10 ** (rng.uniform(*chosen.gain_db) / 20)
@@ -116,6 +122,19 @@ def telephone(samples: Samples, rng: np.random.Generator) -> Samples:
         narrow = np.copysign(np.expm1(coded / 127 * np.log(256)) / 255, narrow).astype(np.float32)
     wide = soxr.resample(narrow, TELEPHONE_RATE, RATE, "HQ")[: len(samples)]
     return np.asarray(np.pad(wide, (0, len(samples) - len(wide))), np.float32)
+
+
+def equalised(samples: Samples, most_db: float, rng: np.random.Generator) -> Samples:
+    """As another microphone hears it: octaves louder or softer, as loud as before in all.
+
+    Gains are drawn an octave apart and joined by lines over the logarithm of frequency. Nothing is
+    moved in time.
+    """
+    gains = rng.uniform(-most_db, most_db, len(OCTAVES))
+    frequencies = np.fft.rfftfreq(len(samples), 1 / RATE)
+    curve = np.interp(np.log2(np.maximum(frequencies, OCTAVES[0])), np.log2(OCTAVES), gains)
+    spectrum = np.fft.rfft(samples) * 10 ** (curve / 20)
+    return alike(samples, np.fft.irfft(spectrum, len(samples)).astype(np.float32))
 
 
 def reverberate(samples: Samples, response: Samples) -> Samples:
@@ -184,6 +203,21 @@ def alike(samples: Samples, noise: Samples) -> Samples:
 
 def _added(samples: Samples, noise: Samples, snr_db: float) -> Samples:
     return np.asarray(samples + alike(samples, noise) * 10 ** (-snr_db / 20), np.float32)
+
+
+def warp(features: Tensor, most: float, rng: np.random.Generator) -> None:
+    """Features [F, 80] in place as of a longer or shorter vocal tract (Jaitly and Hinton 2013).
+
+    What a band holds moves to the bands whose frequencies are some factor within 1 ± `most` as
+    high, up to `HIGHEST`; from there on the line bends towards 8 kHz.
+    """
+    factor = 1 + float(rng.uniform(-most, most))
+    bend = HIGHEST * min(1.0, factor)  # the frequency that comes from bend / factor
+    heard = np.interp(BAND_HZ, (0, bend, RATE / 2), (0, bend / factor, RATE / 2))
+    places = torch.from_numpy(np.interp(heard, BAND_HZ, np.arange(len(BAND_HZ))))
+    below = places.long().clamp(max=len(BAND_HZ) - 2)
+    share = (places - below).to(features.dtype)
+    features.copy_(features[:, below] * (1 - share) + features[:, below + 1] * share)
 
 
 def mask(features: Tensor, frames: int, settings: Augmentation, rng: np.random.Generator) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from asr.errors import DataError
 from asr.features import output_frames
-from training.augment import Augmenter, Distorted, mask
+from training.augment import Augmenter, Distorted, mask, warp
 from training.data import Faults, Utterance, needed_frames
 from training.losses import BLANK, UNKNOWN, Labels, frame_labels
 
@@ -151,8 +151,11 @@ class ExampleMaker:
             torch.from_numpy(samples), 4 * (max(frames) + self.wanted.look_ahead)
         )
         if self.augmenter:
+            settings = self.augmenter.settings
             for row, count, (_, _, rng) in zip(features, frames, kept, strict=True):
-                mask(row, 4 * count, self.augmenter.settings, rng)
+                if settings.warp:
+                    warp(row, settings.warp, rng)
+                mask(row, 4 * count, settings, rng)
         targets = {
             h: [NOTHING if d.wordless else target_of(utterance, h) for utterance, d, _ in kept]
             for h in self.wanted.heads

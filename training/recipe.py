@@ -156,9 +156,13 @@ class Augmentation:
         rooms: folder of impulse responses; empty: none.
         room_probability: how often an utterance is heard through a room.
         generated_rooms: how many of these rooms are made up instead of taken from `rooms`.
+        equaliser_db: how far a smooth curve over frequency lifts or lowers parts of the spectrum,
+            at most, as other microphones do; 0: not at all.
         telephone_probability: how often an utterance is heard through a telephone (8 kHz).
         silence: seconds of digital silence put before and behind, at most.
         silence_probability: how often.
+        warp: how far frequencies are stretched or squeezed, at most, as by longer and shorter vocal
+            tracts (Jaitly and Hinton 2013); 0.1 is a tenth, 0: not at all.
         frequency_masks: number of masks over mel bands (SpecAugment, Park et al. 2019).
         frequency_mask_bands: bands of a mask, at most.
         time_masks: masks over time, per second of speech.
@@ -175,9 +179,11 @@ class Augmentation:
     rooms: str = ""
     room_probability: Share = 0.2
     generated_rooms: Share = 0.0
+    equaliser_db: Amount = 0.0
     telephone_probability: Share = 0.0
     silence: Amount = 1.0
     silence_probability: Share = 0.1
+    warp: Annotated[float, Limits(0, 0.5)] = 0.0
     frequency_masks: Count = 2
     frequency_mask_bands: Annotated[int, Limits(0, 80)] = 20
     time_masks: Amount = 0.6

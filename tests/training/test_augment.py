@@ -16,15 +16,19 @@ from hypothesis import strategies as st
 from asr.errors import DataError
 from tests.training.miniature import tones
 from training.augment import (
+    BAND_HZ,
+    HIGHEST,
     RATE,
     Augmenter,
     add_noise,
     as_spoken,
     begun,
+    equalised,
     mask,
     reverberate,
     telephone,
     varied,
+    warp,
 )
 from training.generated import _resounding, generated_music, generated_room
 from training.recipe import Augmentation
@@ -205,6 +209,33 @@ def test_masks_put_the_mean_and_nothing_else(
     masked_rows = (after == 0).all(1)
     if not bool(masked_rows.all()):
         assert int((after[~masked_rows] == 0).all(0).sum()) <= bands
+
+
+@given(st.integers(0, 1000), st.floats(0.01, 0.5))
+def test_a_warp_stretches_frequencies_by_one_factor(seed: int, most: float) -> None:
+    """A band that holds its own frequency tells where it heard it: in rising order, from 0 Hz."""
+    own = torch.from_numpy(BAND_HZ).expand(3, -1)
+    warped = own.clone()
+    warp(warped, most, rng(seed))
+    factor = 1 + rng(seed).uniform(-most, most)
+    low = HIGHEST * min(1, factor) > BAND_HZ
+    reached = np.clip(BAND_HZ[low] / factor, BAND_HZ[0], BAND_HZ[-1])
+    assert np.allclose(warped[:, low], reached, rtol=1e-6)
+    assert bool((warped.diff(dim=1) >= 0).all())
+    assert own[0, 0] <= warped.min() <= warped.max() <= own[0, -1]
+
+
+@given(st.integers(0, 1000), st.floats(0.1, 20))
+def test_another_microphone_is_as_loud_and_never_late(seed: int, most: float) -> None:
+    """Of a click each frequency stays within the bounds, and all stay at their place."""
+    click = np.zeros(4000, np.float32)
+    click[2000] = 0.5
+    heard = equalised(click, most, rng(seed))
+    assert np.argmax(np.abs(heard)) == 2000
+    assert np.allclose(heard[1:2000], heard[:2000:-1], atol=1e-6)  # before as behind
+    assert np.isclose(np.sum(heard**2), 0.25, rtol=1e-4)
+    gains = 20 * np.log10(np.abs(np.fft.rfft(heard)))
+    assert np.ptp(gains) <= 2 * most + 0.1
 
 
 @pytest.mark.parametrize(
