@@ -8,14 +8,16 @@ can be read shows when it is read.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.errors import DataError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping
 
 # What asr.audio reads, by name.
 AUDIO_SUFFIXES = frozenset(
@@ -180,6 +182,30 @@ def timed(values: object) -> tuple[tuple[str, int, int], ...]:
     if any(a[2] > b[1] for a, b in pairwise(found)):
         raise ValueError("times run backwards or overlap")
     return tuple(found)
+
+
+def write_manifest(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a manifest whole, or leave what was there: somebody may be reading it.
+
+    Args:
+        path: of the manifest.
+        rows: their `audio` is a path as seen from the working directory; it is written as seen
+            from the manifest's folder.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    folder = path.resolve().parent
+    draft = path.with_name(path.name + ".part")
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            for row in rows:
+                audio = Path(os.path.relpath(Path(row["audio"]).resolve(), folder)).as_posix()
+                file.write(json.dumps({**row, "audio": audio}, ensure_ascii=False) + "\n")
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def read_librispeech(folder: Path, split: str | None = None) -> list[Utterance]:

@@ -26,7 +26,6 @@ from training.units import Phones, Pieces, read_lexicon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -242,15 +241,3 @@ def _align_row(aligner: Aligner, row: dict[str, Any]) -> _Outcome:
         return _Outcome(aligner.times(samples, row["text"]))
     except DataError as error:
         return _Outcome(kind="a text that does not fit the recording", detail=str(error))
-
-
-def relative(rows: Sequence[dict[str, Any]], out: Path) -> list[dict[str, Any]]:
-    """The rows with `audio` relative to the manifest that they are to be written to."""
-    import os
-    from pathlib import Path
-
-    folder = out.resolve().parent
-    return [
-        row | {"audio": Path(os.path.relpath(Path(row["audio"]).resolve(), folder)).as_posix()}
-        for row in rows
-    ]

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import json
 import os
 import re
 import subprocess
@@ -29,7 +28,7 @@ import soundfile
 import soxr
 
 from asr.errors import DataError, Error
-from asr.manifest import read_manifest
+from asr.manifest import read_manifest, write_manifest
 from training.data import SAMPLE_RATE
 from training.language_model.overlap import LENGTH
 
@@ -237,8 +236,8 @@ def speech(encoded: bytes) -> NDArray[np.float32]:
     return np.asarray(np.clip(mono, -1, 1), np.float32)
 
 
-def check(samples: NDArray[np.float32], text: str) -> None:
-    """Look whether a recording can be what its transcript says.
+def check(samples: NDArray[np.float32], text: str | None) -> None:
+    """Look whether a recording can be what its transcript says, or speech at all.
 
     Raises:
         LeftOut: it is too long, too short, too fast, too slow or silent.
@@ -248,7 +247,7 @@ def check(samples: NDArray[np.float32], text: str) -> None:
         raise LeftOut(f"shorter than {SHORTEST:g} s or longer than {LONGEST:g} s")
     if np.abs(samples).max() <= QUIETEST:
         raise LeftOut(f"no peak above {QUIETEST:g} of full scale")
-    if not SLOWEST <= len(text) / seconds <= FASTEST:
+    if text is not None and not SLOWEST <= len(text) / seconds <= FASTEST:
         raise LeftOut(f"fewer than {SLOWEST:g} or more than {FASTEST:g} characters a second")
 
 
@@ -262,7 +261,7 @@ class Clip:
     Attributes:
         id: unique among all sources; Common Voice's ends in `en_NUMBER` where a clip has a number.
         path: its file in the repository.
-        text: as it is printed.
+        text: as it is printed; None where nobody wrote it down.
         speaker: empty where nobody knows.
         votes: for and against it, of those who compared speech and text; None: nobody was asked.
         barred: why the source's own rules leave it out, or empty.
@@ -270,7 +269,7 @@ class Clip:
 
     id: str
     path: str
-    text: str
+    text: str | None
     speaker: str = ""
     votes: tuple[int, int] | None = None
     barred: str = ""
@@ -278,14 +277,15 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a manifest comes from.
+    """Where a manifest comes from, or a list of recordings that nobody transcribed.
 
     Attributes:
-        name: of the manifest.
+        name: of the manifest or list.
         title: what the speech is.
         licence: of the speech.
         commits: repositories OWNER/NAME, and the commit that is taken of each.
         clips: lists the clips of one repository.
+        transcribed: whether its clips have texts.
     """
 
     name: str
@@ -293,6 +293,7 @@ class Source:
     licence: str
     commits: dict[str, str]
     clips: Callable[[Repository], Iterable[Clip]]
+    transcribed: bool = True
 
 
 def common_voice_1(repository: Repository) -> Iterator[Clip]:
@@ -318,6 +319,22 @@ def common_voice_delta(repository: Repository) -> Iterator[Clip]:
             (int(row["up_votes"]), int(row["down_votes"])),
             "" if row["path"] in paths else "a clip that the repository has not",
         )
+
+
+def common_voice_unread(repository: Repository) -> Iterator[Clip]:
+    """The clips that none of the tables which are there knows: nobody has compared them yet."""
+    paths = [path for path in repository.paths() if path.endswith(".mp3")]
+    judged = {
+        row["path"]
+        for table in ("dataset/validated.tsv", "dataset/invalidated.tsv")
+        for row in csv.DictReader(
+            io.StringIO(repository.text(table)), delimiter="\t", quoting=csv.QUOTE_NONE
+        )
+    }
+    for path in paths:
+        number = Path(path).stem.removeprefix("common_voice_")
+        barred = "a clip with a transcript" if Path(path).name in judged else ""
+        yield Clip(f"cv-{number}", path, None, barred=barred)
 
 
 def speechocean(repository: Repository) -> Iterator[Clip]:
@@ -398,6 +415,14 @@ SOURCES = {
             {"PhilippMatthes/dc_tts": "5f20e75b"},
             philipp,
         ),
+        Source(
+            "cv13-unread",
+            "Mozilla Common Voice 13.0-delta, without transcripts",
+            "CC0 1.0",
+            {"korliu/whisper": "d03c1456"},
+            common_voice_unread,
+            transcribed=False,
+        ),
     )
 }
 
@@ -436,7 +461,7 @@ class Elsewhere:
             frozenset(row.speaker for row in rows if row.speaker.startswith("so762-")),
         )
 
-    def refuse(self, clip: Clip, text: str) -> None:
+    def refuse(self, clip: Clip, text: str | None) -> None:
         """Look whether a clip is new.
 
         Raises:
@@ -446,7 +471,7 @@ class Elsewhere:
             raise LeftOut("a speaker that another manifest has")
         if _number(clip.id) in self.numbers:
             raise LeftOut("a clip that another manifest has")
-        if not self.sentences.isdisjoint(sequences(text)):
+        if text is not None and not self.sentences.isdisjoint(sequences(text)):
             raise LeftOut(f"{LENGTH} words in a row of the validation set")
 
 
@@ -480,6 +505,8 @@ class Made:
 def make(source: Source, repositories: Path, out: Path, elsewhere: Elsewhere) -> Made:
     """Write the recordings of a source to `out/NAME/`, then its manifest, `out/NAME.jsonl`.
 
+    Of recordings without transcripts a list is written instead, `out/NAME.txt`, a path a line.
+
     Args:
         source: which.
         repositories: holds clones or mirrors, `OWNER+NAME` or `OWNER+NAME/repo`.
@@ -501,7 +528,11 @@ def make(source: Source, repositories: Path, out: Path, elsewhere: Elsewhere) ->
                     made.left_out[str(rule)] += 1
     if not made.rows:
         raise DataError(f"{source.name}: no clip is left: {'; '.join(made.lines(source.name)[1:])}")
-    _write(out / f"{source.name}.jsonl", made.rows)
+    if source.transcribed:
+        write_manifest(out / f"{source.name}.jsonl", made.rows)
+    else:
+        recordings = "".join(f"{Path(row['audio']).resolve()}\n" for row in made.rows)
+        (out / f"{source.name}.txt").write_text(recordings, "utf-8")
     return made
 
 
@@ -518,31 +549,23 @@ def _store(
         raise LeftOut(clip.barred)
     if clip.votes and clip.votes[1] >= clip.votes[0]:
         raise LeftOut("as many votes against it as for it")
-    text = transcript(clip.text)
+    text = None if clip.text is None else transcript(clip.text)
     elsewhere.refuse(clip, text)
     samples = speech(repository.read(clip.path))
     check(samples, text)
-    audio = f"{source.name}/{clip.id}.flac"
-    soundfile.write(out / audio, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    audio = out / source.name / f"{clip.id}.flac"
+    soundfile.write(audio, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     row = {
         "id": clip.id,
-        "audio": audio,
+        "audio": str(audio),
         "samples": len(samples),
         "duration": round(len(samples) / SAMPLE_RATE, 3),
-        "text": text,
+        "text": text or "",
         "speaker": clip.speaker,
         "source": source.title,
         "licence": source.licence,
     }
     return row | ({"checked": sum(clip.votes) >= 2} if clip.votes else {})
-
-
-def _write(manifest: Path, rows: list[dict[str, Any]]) -> None:
-    """Put a manifest in its place whole: a training run may be about to read it."""
-    draft = manifest.with_name(manifest.name + ".part")
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    draft.write_text("".join(lines), "utf-8")
-    draft.replace(manifest)
 
 
 def main(arguments: Sequence[str]) -> int:

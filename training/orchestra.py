@@ -26,6 +26,7 @@ import soxr
 from numpy.typing import NDArray
 
 from asr.errors import DataError, Error
+from asr.manifest import write_manifest
 from training.augment import reverberate
 from training.found_speech import Repository
 from training.generated import RATE, generated_room
@@ -198,11 +199,11 @@ def main(arguments: Sequence[str]) -> int:
             orchestra = Orchestra(repository)
             for number in range(args.pieces):
                 piece = orchestra.piece(np.random.default_rng((args.seed, number)), SECONDS)
-                name = f"piece-{number:03}.flac"
-                soundfile.write(args.out / name, piece, RATE)
+                path = args.out / f"piece-{number:03}.flac"
+                soundfile.write(path, piece, RATE)
                 rows.append(
                     {
-                        "audio": name,
+                        "audio": str(path),
                         "kind": "music (played)",
                         "duration": len(piece) / RATE,
                         "split": "train",
@@ -211,20 +212,19 @@ def main(arguments: Sequence[str]) -> int:
                     }
                 )
                 print(f"\r{number + 1} of {args.pieces} pieces", end="", file=sys.stderr)  # noqa: T201
+        write_manifest(args.out / "noise.jsonl", rows)
     except (Error, OSError) as error:
         print(f"python -m training.orchestra: {error}", file=sys.stderr)  # noqa: T201
         return 1
     print(file=sys.stderr)  # noqa: T201
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    (args.out / "noise.jsonl").write_text(text, encoding="utf-8")
     return 0
 
 
 def _rows(manifest: Path) -> list[dict[str, object]]:
-    """The rows of another manifest, as they read from anywhere."""
+    """The rows of another manifest, their `audio` as seen from here."""
     try:
         rows = [json.loads(line) for line in manifest.read_text("utf-8").split("\n") if line]
-        return [row | {"audio": str((manifest.parent / row["audio"]).resolve())} for row in rows]
+        return [row | {"audio": str(manifest.parent / row["audio"])} for row in rows]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{manifest}: no readable manifest of noise: {error}") from error
 

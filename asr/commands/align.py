@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from asr.commands.arguments import count
 from asr.commands.counts import counted
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from training.aligner import Alignment
 
@@ -82,7 +81,8 @@ def run(args: argparse.Namespace) -> int:
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when NumPy is loaded
     from asr.errors import ConfigError, Error
-    from training.aligner import UNWRITABLE, align_rows, load_aligner, relative
+    from asr.manifest import write_manifest
+    from training.aligner import UNWRITABLE, align_rows, load_aligner
     from training.data import manifest_rows
 
     if not args.out.resolve().parent.is_dir():
@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"{args.model}: a checkpoint needs torch: pip install 'asr[train]'"
         ) from None
-    write_rows(args.out, relative(found.rows, args.out))
+    write_manifest(args.out, found.rows)
     for line in report(found):
         print(line, file=sys.stderr)
     return 1 if set(found.faults.counts) - {UNWRITABLE} else 0
@@ -113,20 +113,6 @@ def report(found: Alignment) -> list[str]:
         words = counted(len(found.missing), "word")
         lines.append(f"{words} cannot be written: {', '.join(named)}{more}")
     return lines
-
-
-def write_rows(out: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write the whole manifest or leave what was there."""
-    from asr.errors import Error
-
-    draft = out.with_name(out.name + ".part")
-    try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
-        draft.replace(out)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise Error(f"{out}: cannot be written ({error.strerror})") from None
 
 
 def show_rows(total: int) -> Callable[[int], None]:

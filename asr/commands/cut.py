@@ -55,9 +55,9 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         Error: nothing can be cut, or the result cannot be written.
     """
-    from asr.commands.align import show_rows, write_rows
+    from asr.commands.align import show_rows
     from asr.errors import Error
-    from training.aligner import relative
+    from asr.manifest import write_manifest
     from training.cutting import CutRule, cut_rows
     from training.data import SAMPLE_RATE, manifest_rows
 
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         cut = cut_rows(rows, folder, CutRule(wanted, longest, pause), show_rows(len(rows)))
     except OSError as error:
         raise Error(f"{folder}: cannot be written ({error.strerror})") from None
-    write_rows(args.out, relative(cut.rows, args.out))
+    write_manifest(args.out, cut.rows)
     hours = sum(row["samples"] for row in cut.rows) / SAMPLE_RATE / 3600
     told = f"{counted(len(cut.rows), 'piece')} of {counted(len(rows), 'row')}"
     print(f"{told}, {hours:.2f} h", file=sys.stderr)

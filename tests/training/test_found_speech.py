@@ -331,6 +331,20 @@ def test_a_delta_of_common_voice_gives_what_its_table_has_and_lies_there(tmp_pat
     assert "has not" in second.barred
 
 
+def test_unread_clips_are_those_that_no_table_knows(tmp_path: Path) -> None:
+    """They have no words, and whatever was judged, well or badly, is not among them."""
+    head = "client_id\tpath\tsentence\n"
+    files: dict[str, bytes | str] = {
+        "dataset/validated.tsv": head + "a\tcommon_voice_en_1.mp3\tIt is.\n",
+        "dataset/invalidated.tsv": head + 'a\tcommon_voice_en_2.mp3\t"It is.\n',
+        **{f"dataset/clips/common_voice_en_{n}.mp3": b"" for n in (1, 2, 3)},
+    }
+    clips = clips_of("cv13-unread", tmp_path, files)
+    assert [clip.id for clip in clips if not clip.barred] == ["cv-en_3"]
+    assert {clip.text for clip in clips} == {None}
+    assert len(clips) == 3
+
+
 def test_children_and_the_test_part_of_speechocean_are_not_taken(tmp_path: Path) -> None:
     """The test part stays a test, and the recogniser is made for adults."""
     files: dict[str, bytes | str] = {
@@ -456,6 +470,24 @@ def test_a_repository_becomes_a_manifest_that_training_reads(
         assert (info.format, info.subtype, info.samplerate) == ("FLAC", "PCM_16", SAMPLE_RATE)
         assert (info.channels, info.frames) == (1, SAMPLE_RATE)
     assert sorted(path.name for path in manifest.parent.iterdir()) == [manifest.stem, manifest.name]
+
+
+@pytest.mark.usefixtures("validation")
+def test_recordings_without_transcripts_become_a_list(tmp_path: Path, small: Source) -> None:
+    """No manifest, which would tell training that nothing is said; what rules can judge is kept."""
+    clip = Clip("cv-en_7", "cv-valid-dev/sample-000000.mp3", None)
+    barred = dataclasses.replace(clip, id="cv-en_8", barred="judged")
+    source = dataclasses.replace(small, transcribed=False, clips=lambda _: [clip, barred])
+    out = tmp_path / "found"
+    made = make(source, tmp_path, out, Elsewhere())
+    listed = (out / f"{small.name}.txt").read_text().splitlines()
+    assert listed == [str((out / small.name / "cv-en_7.flac").resolve())]
+    assert soundfile.info(listed[0]).samplerate == SAMPLE_RATE
+    assert made.left_out == {"judged": 1}
+    assert not (out / f"{small.name}.jsonl").exists()
+    known = Elsewhere(numbers=frozenset({"7"}))
+    with pytest.raises(DataError, match="a clip that another manifest has"):
+        make(source, tmp_path, out, known)
 
 
 @pytest.mark.usefixtures("small", "validation")
