@@ -1,17 +1,19 @@
-"""Emission latency and flicker: how soon a word stands for good, how much shown is taken back.
+"""Emission latency and flicker: how soon a word is shown, how much shown is taken back.
 
-Emission latency is how long after a word was spoken it stands on the screen, for good. For every
-word of the final transcript that the alignment of the word error rate calls a hit
-(`metrics.hits`), and whose true end is known:
+Emission latency is how long after a word was spoken it stands on the screen. For every word of the
+final transcript that the alignment of the word error rate calls a hit (`metrics.hits`), and whose
+true times are known:
 
-    emission = samples that had been fed when the call returned whose events show the word at its
-               place and after which no event takes it from there again
-    latency  = emission - true end of the word
+    first   = samples that had been fed when the call returned whose events first show the word at
+              its place; what was there and gone before the word began to be spoken is no emission
+    shown   = the same, of the call after which no event takes it from there again
+    latency = either - true end of the word
 
 The text shown is `stable` and `tentative`, behind all finals; the place of a word is its number in
-the whole text. A word that is taken back and shown again counts from the last time. The same for
-`stable` alone (and finals) tells when the word could be relied on. Texts are compared as they are
-scored, normalised.
+the whole text. The first is the delay with which words appear (the emission delay of the field's
+papers); the second counts a word that is taken back and shown again from the last time, and one
+that an earlier word's change moves as taken back. The same for `stable` alone (and finals) tells
+when the word could be relied on. Texts are compared as they are scored, normalised.
 
 Waiting for the chunk to fill and the network's look-ahead are inside, the time to compute is not:
 so the figure is exactly reproducible. What comes with `finish` counts as emitted at the end of the
@@ -59,14 +61,21 @@ class Emission:
     Attributes:
         word: as it is scored.
         end: where it truly ends.
+        first: the audio that had been fed when it stood at its place first.
         shown: the audio that had been fed when it stood at its place for good.
         stable: the same, as a part of the stable text; ≥ `shown`.
     """
 
     word: str
     end: int
+    first: int
     shown: int
     stable: int
+
+    @property
+    def first_ms(self) -> float:
+        """Latency until it is shown first; negative where it was guessed before its end."""
+        return (self.first - self.end) / SAMPLES_PER_MS
 
     @property
     def shown_ms(self) -> float:
@@ -108,7 +117,7 @@ def flicker(calls: Sequence[Call]) -> Flicker:
         calls: all calls of one stream in order, with partials, `finish` the last.
     """
     screen = _screen(calls, with_tentative=True)
-    final = [(place, word) for place, (word, _) in enumerate(screen.words[: screen.closed])]
+    final = [(place, word) for place, (word, _) in enumerate(screen.final)]
     gone = set(screen.taken_back)
     return Flicker(len(screen.taken_back), sum(one in gone for one in final), len(final))
 
@@ -128,25 +137,26 @@ def emissions(calls: Sequence[Call], words: WordTimes, text: str) -> tuple[Emiss
     Raises:
         DataError: the words are not those of the text.
     """
-    reference = [scored for word, _, end in words for scored in _scored(word, end)]
-    spelled = " ".join(token for token, _ in reference)
+    reference = [scored for word, *times in words for scored in _scored(word, *times)]
+    spelled = " ".join(token for token, *_ in reference)
     if spelled != normalise(text):
         raise DataError(f"`words` spell {spelled[:40]!r}, the text is {normalise(text)[:40]!r}")
-    shown = _stand(calls, with_tentative=True)
-    stable = _stand(calls, with_tentative=False)
-    said = " ".join(token for token, _ in shown)
+    shown = _screen(calls, with_tentative=True)
+    stable = _screen(calls, with_tentative=False)
+    said = " ".join(token for token, _ in shown.final)
     found = []
     for there, here in hits(spelled, said):
-        token, end = reference[there]
+        token, start, end = reference[there]
         if end is not None:
-            found.append(Emission(token, end, shown[here][1], stable[here][1]))
+            first = shown.first(here, token, start)
+            found.append(Emission(token, end, first, shown.final[here][1], stable.final[here][1]))
     return tuple(found)
 
 
-def _scored(word: str, end: int) -> list[tuple[str, int | None]]:
+def _scored(word: str, start: int, end: int) -> list[tuple[str, int, int | None]]:
     """A manifest's word as it is scored: none, one or several words, the last of known end."""
-    tokens: list[tuple[str, int | None]] = [(token, None) for token in normalise(word).split()]
-    return [*tokens[:-1], *((token, end) for token, _ in tokens[-1:])]
+    tokens = normalise(word).split()
+    return [(token, start, end if n == len(tokens) else None) for n, token in enumerate(tokens, 1)]
 
 
 @dataclass(slots=True)
@@ -156,6 +166,18 @@ class _Screen:
     words: list[tuple[str, int]] = field(default_factory=list)
     closed: int = 0  # words of finals among them, which nothing changes any more
     taken_back: list[tuple[int, str]] = field(default_factory=list)  # places and their words
+    stood: dict[tuple[int, str], list[tuple[int, int]]] = field(default_factory=dict)
+    """Of those: from which position to which, each time."""
+
+    @property
+    def final(self) -> list[tuple[str, int]]:
+        """The words of the final text."""
+        return self.words[: self.closed]
+
+    def first(self, place: int, word: str, start: int) -> int:
+        """The position at which a word of the final text came first, if it stayed to `start`."""
+        stood = self.stood.get((place, word), [])
+        return next((came for came, gone in stood if gone > start), self.words[place][1])
 
     def show(self, tokens: list[str], position: int) -> None:
         """Let these stand behind the finals, and nothing else."""
@@ -165,18 +187,11 @@ class _Screen:
             for old, new in zip(before, tokens, strict=False)
         ]
         fresh = [(token, position) for token in tokens[len(same) :]]
-        self.taken_back += [
-            (self.closed + n, old)
-            for n, (old, _) in enumerate(before)
-            if tokens[n : n + 1] != [old]
-        ]
+        for n, (old, came) in enumerate(before):
+            if tokens[n : n + 1] != [old]:
+                self.taken_back.append((self.closed + n, old))
+                self.stood.setdefault((self.closed + n, old), []).append((came, position))
         self.words[self.closed :] = [*same, *fresh]
-
-
-def _stand(calls: Sequence[Call], *, with_tentative: bool) -> list[tuple[str, int]]:
-    """The words of the final text, each with the position since which it stands for good."""
-    screen = _screen(calls, with_tentative=with_tentative)
-    return screen.words[: screen.closed]
 
 
 def _screen(calls: Sequence[Call], *, with_tentative: bool) -> _Screen:

@@ -106,6 +106,7 @@ class Evaluation:
             "late_chunks": sum(r.late for r in results) / len(chunks) if chunks else None,
             "first_partial_ms": _percentiles(firsts),
             "end_to_final_ms": _percentiles([r.end_to_final_ms for r in results]),
+            "emission_first_ms": _emission([e.first_ms for e in emitted]),
             "emission_ms": _emission([e.shown_ms for e in emitted]),
             "emission_stable_ms": _emission([e.stable_ms for e in emitted]),
             "flicker": _flicker(self.flicker),

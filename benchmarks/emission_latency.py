@@ -1,4 +1,4 @@
-"""Emission latency: how long after its end a word stands for good (asr/emission.py).
+"""Emission latency: how long after its end a word is shown, first and for good (asr/emission.py).
 
 Last comes flicker: how much of what is shown is taken back, for each word of the transcript.
 
@@ -61,6 +61,7 @@ def main(arguments: Sequence[str]) -> int:
     suffix = "" if args.chunk_ms == parser.get_default("chunk_ms") else f".{args.chunk_ms}ms"
     figures = []
     for name, title, values, targets in (
+        ("first", "shown", [e.first_ms for e in emitted], TARGETS),
         ("shown", "shown for good", [e.shown_ms for e in emitted], TARGETS),
         ("stable", "stable", [e.stable_ms for e in emitted], dict.fromkeys(TARGETS)),
     ):

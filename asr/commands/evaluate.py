@@ -142,7 +142,7 @@ def _detail(outcome: Result | Failure) -> dict[str, object]:
         "seconds": outcome.seconds,
         "first_partial_ms": outcome.first_partial_ms,
         "end_to_final_ms": outcome.end_to_final_ms,
-        "emissions": [[e.word, e.end, e.shown, e.stable] for e in outcome.emissions],
+        "emissions": [[e.word, e.end, e.first, e.shown, e.stable] for e in outcome.emissions],
     }
 
 
@@ -195,12 +195,15 @@ def _emission(values: dict[str, Any]) -> list[tuple[str, str]]:
     """The lines on emission latency, where the manifest knows the words' times."""
     if values["emission_ms"] is None:
         return []
-    shown, stable = values["emission_ms"], values["emission_stable_ms"]
     names = ("p50", "p90", "p95")
+    told = (
+        ("end to shown", "emission_first_ms"),
+        ("shown for good", "emission_ms"),
+        ("end to stable", "emission_stable_ms"),
+    )
     return [
-        (f"of {shown['words']} words", "".join(f"{name:>9}" for name in names)),
-        ("  end to shown", _row({name: shown[name] for name in names})),
-        ("  end to stable", _row({name: stable[name] for name in names})),
+        (f"of {values['emission_ms']['words']} words", "".join(f"{name:>9}" for name in names)),
+        *((f"  {what}", _row({n: values[key][n] for n in names})) for what, key in told),
     ]
 
 

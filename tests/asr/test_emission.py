@@ -1,4 +1,4 @@
-"""Emission latency is counted from the word's true end to the last time that it appeared."""
+"""Emission latency is counted from the word's true end to the first and last time it appeared."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ def test_a_word_counts_from_when_it_stands_for_good() -> None:
         call(6000, final("the cat")),
     ]
     assert emissions(calls, timed("the cat", 1600, 4200), "The cat!") == (
-        Emission("the", 1600, 2000, 5000),
-        Emission("cat", 4200, 5000, 6000),
+        Emission("the", 1600, 2000, 2000, 5000),
+        Emission("cat", 4200, 5000, 5000, 6000),
     )
     first = emissions(calls, timed("the cat", 1600, 4200), "the cat")[0]
-    assert (first.shown_ms, first.stable_ms) == (25, 212.5)
+    assert (first.first_ms, first.shown_ms, first.stable_ms) == (25, 25, 212.5)
 
 
 def test_a_word_taken_back_and_shown_again_counts_from_the_last_time() -> None:
-    """Flicker is no speed: what disappears once more could not be relied on."""
+    """Flicker is no speed: what disappears once more could not be relied on. But it was there."""
     calls = [
         call(1000, partial("", "cat")),
         call(2000, partial("", "cap")),
@@ -67,6 +67,21 @@ def test_a_word_taken_back_and_shown_again_counts_from_the_last_time() -> None:
     ]
     words = timed("cat sat", 900, 3900)
     assert [e.shown for e in emissions(calls, words, "cat sat")] == [4000, 4000]
+    assert [e.first for e in emissions(calls, words, "cat sat")] == [1000, 4000]
+
+
+def test_what_was_gone_before_a_word_began_was_no_emission_of_it() -> None:
+    """`the` for the first syllable of `there` is not the `the` that is said a second later."""
+    calls = [
+        call(1000, partial("", "a the")),
+        call(2000, partial("", "a there")),
+        call(5000, partial("", "a the")),
+        call(6000, partial("", "a")),
+        call(7000, final("a the")),
+    ]
+    for start, first in ((500, 1000), (1999, 1000), (2000, 5000), (5999, 5000), (6000, 7000)):
+        words = (("a", 0, 10), ("the", start, start + 100))
+        assert [e.first for e in emissions(calls, words, "a the")] == [1000, first]
 
 
 def test_a_word_at_another_place_is_another_word() -> None:
@@ -96,7 +111,10 @@ def test_only_words_that_are_hits_have_a_latency() -> None:
     """By the alignment of the error rate: a wrong word never came, an invented one never ended."""
     calls = [call(1000, partial("", "uh the hat")), call(9000, final("uh the hat sat"))]
     found = emissions(calls, timed("the cat sat", 700, 2000, 3000), "the cat sat")
-    assert found == (Emission("the", 700, 1000, 9000), Emission("sat", 3000, 9000, 9000))
+    assert found == (
+        Emission("the", 700, 1000, 1000, 9000),
+        Emission("sat", 3000, 9000, 9000, 9000),
+    )
 
 
 def test_segments_follow_each_other_on_the_screen() -> None:
@@ -207,7 +225,7 @@ def test_smaller_chunks_make_no_word_later(
     for a, b in zip(small, large, strict=True):
         assert 0 <= b.shown - a.shown < chunk * factor
         assert 0 <= b.stable - a.stable < chunk * factor
-        assert a.shown <= a.stable <= end
+        assert a.first <= a.shown <= a.stable <= end
 
 
 @given(streams(), st.integers(1, 4000))
@@ -248,6 +266,7 @@ def test_each_word_stands_from_its_emission_on_and_not_before(
         while since and there[since - 1][1]:
             since -= 1
         assert found.shown == there[since][0]
+        assert found.first == next(at for at, stands in there if stands)
 
 
 @settings(max_examples=5, deadline=None)
@@ -268,6 +287,7 @@ def test_a_real_stream_never_emits_before_it_has_heard(seed: int) -> None:
     for chunk, emitted in found.items():
         assert len(emitted) == len(said)
         for best, one, word in zip(found[1280], emitted, said, strict=True):
+            assert word.start < one.first <= one.shown
             assert word.start < best.shown <= one.shown <= one.stable <= len(samples)
             assert one.shown - best.shown < chunk
 

@@ -68,11 +68,13 @@ def test_what_was_aligned_is_measured(
     assert found["wer"] == 0
     assert found["emission_ms"]["words"] == found["words"] > 3
     assert found["emission_ms"]["p50"] <= found["emission_ms"]["p95"]
+    assert found["emission_first_ms"]["p50"] <= found["emission_ms"]["p50"]
     assert found["emission_ms"]["p50"] <= found["emission_stable_ms"]["p50"]
     assert commands.main(["evaluate", str(out), "--model", model]) == 0
     table = capsys.readouterr().out
     assert f"of {found['words']} words" in table
-    assert f"  end to shown    {found['emission_ms']['p50']:9.2f}" in table
+    assert f"  end to shown    {found['emission_first_ms']['p50']:9.2f}" in table
+    assert f"  shown for good  {found['emission_ms']['p50']:9.2f}" in table
 
 
 def test_a_recording_that_cannot_be_read_fails_the_command(
