@@ -31,8 +31,8 @@ from server.admission import Access, Admission, client_address
 from server.dialogue import Heard, Hello, ModelInfo, Protocol, Reply
 from server.engine import Engine
 from server.keys import SUBPROTOCOLS
-from server.lifetime import BACKLOG, listen
 from server.limits import Limits
+from server.listener import BACKLOG, listen
 from server.logs import tell
 from server.metrics import Meter, Metrics
 from server.probes import Probes, typed

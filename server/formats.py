@@ -1,4 +1,4 @@
-"""How audio is written on the wire, and what reads it: one decoder a stream.
+"""How audio is written on the wire, and what a decoder is that reads it: one a stream.
 
 A decoder takes bytes as they come, cut anywhere, and gives float32 samples [n, C]. What it gives
 depends on the bytes so far alone. It decodes no more than it is asked for, so that a few bytes
@@ -13,18 +13,13 @@ Sizes: n samples per channel, C channels.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from typing import Protocol as Interface
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import ProtocolError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from server.dialogue import AudioFormat
 
 Samples = NDArray[np.float32]
 Saved = dict[str, Any]  # of numbers, texts, bytes, None and lists of them; never written to
@@ -125,48 +120,6 @@ class Stepwise:
             ProtocolError: as `take`.
         """
         raise NotImplementedError
-
-
-def open_decoder(audio_format: AudioFormat) -> Decoder:
-    """A decoder at the beginning of a stream.
-
-    Args:
-        audio_format: what the client announced; its encoding is one of `ENCODINGS`, and a raw one
-            has a rate and a number of channels.
-
-    Raises:
-        ProtocolError: what reads this encoding is not installed.
-    """
-    from server.pcm import Raw
-
-    if audio_format.raw:
-        return Raw(audio_format.encoding, audio_format.sample_rate, audio_format.channels)
-    return _CONTAINERS[audio_format.encoding]()
-
-
-def _wav() -> Decoder:
-    from server.pcm import Wav
-
-    return Wav()
-
-
-def _flac() -> Decoder:
-    from server.flac import Flac
-
-    return Flac()
-
-
-def _ogg_opus() -> Decoder:
-    from server.opus import OggOpus
-
-    return OggOpus()
-
-
-_CONTAINERS: Final[dict[str, Callable[[], Decoder]]] = {
-    "wav": _wav,
-    "flac": _flac,
-    "ogg-opus": _ogg_opus,
-}
 
 
 def file_start(data: bytes) -> tuple[str, int] | None:

@@ -18,7 +18,8 @@ import numpy as np
 from asr import audio, resampling
 from asr.errors import ProtocolError, StateError
 from asr.live import Conversion
-from server.formats import Saved, open_decoder, unusable
+from server.decoders import open_decoder
+from server.formats import Saved, unusable
 
 if TYPE_CHECKING:
     from asr.resampling import ResamplerState, Samples

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from server.decoders import open_decoder
 from server.dialogue import AudioFormat
-from server.formats import CONTAINERS, START_BYTES, Decoder, damaged, file_start, open_decoder
+from server.formats import CONTAINERS, START_BYTES, Decoder, damaged, file_start
 
 MAX_HEADER: Final = 65_536  # bytes in which rate and channels must have been said
 

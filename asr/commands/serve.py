@@ -212,19 +212,20 @@ def run(args: argparse.Namespace) -> int:
 
     from server import app, lifetime, logs, turns
     from server.admission import is_loopback
+    from server.listener import listen
     from server.metrics import Board, Metrics
     from server.routes import with_root
     from server.workers import Supervisor
 
     logs.configure(args.log_format)
     limits, access, certificate = _limits(args), _access(args), _certificate(args)
-    listener = lifetime.listen(args.host, args.port)
+    listener = listen(args.host, args.port)
     _warn(args.host, is_loopback(listener.getsockname()[0]), access, certificate)
     board = Board(args.workers)
     load, resumption = _loader(args), _resumption(args, limits)
     wyoming = None
     if args.wyoming_port is not None:
-        wyoming = lifetime.listen(args.wyoming_host, args.wyoming_port)
+        wyoming = listen(args.wyoming_host, args.wyoming_port)
 
     def work(worker: int, ready: Callable[[], None], lifeline: int | None) -> int:
         server = app.Server(

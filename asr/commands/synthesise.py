@@ -115,9 +115,9 @@ def run(args: argparse.Namespace) -> int:
     if args.phrases and args.cover:
         raise UsageError("--cover goes with running text, not with --phrases")
     try:
+        from training.synthesis.catalogue import load_voice
         from training.synthesis.delivery import Variation
         from training.synthesis.production import Production, Settings, digest
-        from training.synthesis.voices import load_voice
     except ModuleNotFoundError as error:
         raise ConfigError(f"synthesis needs {error.name}: pip install 'asr[synthesise]'") from error
     try:

@@ -240,7 +240,7 @@ async def test_nonsense_fails_no_server(seed: int) -> None:
 
 
 def _listener() -> Any:
-    from server.lifetime import listen
+    from server.listener import listen
 
     return listen("127.0.0.1", 0)
 

@@ -17,8 +17,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from server.admission import Access, networks
-from server.lifetime import listen
 from server.limits import Limits
+from server.listener import listen
 from tests.server.certificates import make_certificate
 from tests.server.sockets import (
     Peer,

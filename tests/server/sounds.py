@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import soundfile
 
+from server.decoders import open_decoder
 from server.dialogue import AudioFormat
-from server.formats import CONTAINERS, SAMPLE_BYTES, Decoder, Samples, open_decoder
+from server.formats import CONTAINERS, SAMPLE_BYTES, Decoder, Samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from asr import audio
 from asr.errors import ProtocolError
 from server import formats, opus
+from server.decoders import open_decoder
 from server.dialogue import AudioFormat
 from server.flac import MAX_BLOCK, MIN_BLOCK
-from server.formats import ENCODINGS, Samples, open_decoder
+from server.formats import ENCODINGS, Samples
 from tests.server.sounds import (
     KINDS,
     announced,

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from asr.audio import to_s16le
 from server.dialogue import Failed
-from server.lifetime import listen
 from server.limits import Limits
+from server.listener import listen
 from server.protocols.wyoming import DATA_BYTES, LINE_BYTES, PAYLOAD_BYTES, Framing, Wyoming
 from tests.server.command import serve
 from tests.server.conversations import ANYTHING, Desk, hello, objects, survives

@@ -18,11 +18,12 @@ from asr.errors import ConfigError, DataError
 from asr.manifest import read_utterances
 from tests.training import fake_voice
 from training import data, units
-from training.synthesis import voices
+from training.synthesis import catalogue, voices
+from training.synthesis.catalogue import load_voice
 from training.synthesis.delivery import LARGEST, Variation, deliver, manner_of
 from training.synthesis.production import Production, Settings
 from training.synthesis.script import Line
-from training.synthesis.voices import Manner, Unspeakable, load_voice
+from training.synthesis.voices import Manner, Unspeakable
 from training.synthetic import word_times
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ def test_the_command_speaks_phrases_of_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From a list of words to a manifest, naming what it leaves out."""
-    monkeypatch.setattr(voices, "load_voice", lambda _kind, _folder: fake_voice.load())
+    monkeypatch.setattr(catalogue, "load_voice", lambda _kind, _folder: fake_voice.load())
     (tmp_path / "words.txt").write_text("Cab\nB2B\nbad deed\n")
     out = tmp_path / "out"
     arguments = ["--phrases", "--times", 3, "--silence", 0.1, 0.1, "--jobs", 1]
