@@ -37,6 +37,7 @@ from server.logs import tell
 from server.metrics import Meter, Metrics
 from server.probes import Probes, typed
 from server.protocols import wyoming
+from server.reception import Reception
 from server.resume import keep_here
 from server.routes import ROUTES
 from server.session import Session
@@ -75,9 +76,8 @@ class Server:
         resumption: begins and resumes sessions; in this process, unless replaced before the start.
         routes: which protocol is spoken on which path; likewise.
         wyoming_listener: where to speak Wyoming, if it is set before the start.
-        places: connections that were let in; at most `limits.sessions`.
+        reception: knows the connections.
         sessions: those whose handshake is done.
-        gone: connections that were there and are not any more, so far.
     """
 
     def __init__(
@@ -101,13 +101,9 @@ class Server:
         self.wyoming_listener: socket.socket | None = None
         self.admission = Admission(self._limits, access or Access(), self._meter.queue_delay)
         self._probes = Probes(self.admission, self._metrics, self._meter, self._limits)
-        self.places: set[Visitor | TcpConnection] = set()
+        self.reception = Reception(self.admission, self._metrics, self._limits)
         self.sessions: set[Session] = set()
-        self.gone = 0
-        self._connections: set[Visitor | TcpConnection] = set()
         self._wyoming: asyncio.Server | None = None
-        self._handshakes: dict[Visitor, None] = {}  # have asked nothing yet; oldest first
-        self._empty = asyncio.Event()
         self._engine: Engine | None = None
         self._model: ModelInfo | None = None
         self._server: WebsocketServer | None = None
@@ -193,7 +189,7 @@ class Server:
         tell(_log, "draining", sessions=len(self.sessions), seconds=self._limits.drain_seconds)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limits.drain_seconds):
-                await self._until_empty()
+                await self.reception.until_empty()
 
     async def stop(self) -> None:
         """End all sessions, in order, and close the port.
@@ -205,19 +201,17 @@ class Server:
             return
         self.admission.draining = True
         self._end_sessions()
-        for visitor in list(self._handshakes):
-            visitor.transport.abort()
+        self.reception.turn_away()
         self._server.close(close_connections=False)
         if self._wyoming is not None:
             self._wyoming.close()
         try:
             async with asyncio.timeout(self._limits.finish_seconds):
                 await self._server.wait_closed()
-                await self._until_empty()  # sessions that are on no websocket, too
+                await self.reception.until_empty()  # sessions that are on no websocket, too
         except TimeoutError:
             tell(_log, "not done in time; cut off", logging.WARNING, sessions=len(self.sessions))
-            for connection in list(self._connections):
-                connection.transport.abort()
+            self.reception.cut_off()
             await self._server.wait_closed()
         await self.resumption.close()
         if self._engine is not None:
@@ -228,45 +222,15 @@ class Server:
         for session in list(self.sessions):
             session.stop()
 
-    async def _until_empty(self) -> None:
-        while self.places:
-            self._empty.clear()
-            await self._empty.wait()
-
     # Connections
 
     def _visitors(self) -> type[Visitor]:
         """The class of our connections, since `serve` wants a class and not a function."""
 
         class Ours(Visitor):
-            desk = self
+            desk = self.reception
 
         return Ours
-
-    def arrived(self, visitor: Visitor) -> None:
-        """A connection was made. Those that say nothing must not keep others out."""
-        self._connections.add(visitor)
-        self._metrics.hold(figures.CONNECTIONS, len(self._connections))
-        self._handshakes[visitor] = None
-        if len(self._handshakes) > self._limits.handshakes:
-            oldest = next(iter(self._handshakes))
-            del self._handshakes[oldest]
-            oldest.transport.abort()
-            self._metrics.rejected("handshake")
-
-    def left(self, visitor: Visitor | TcpConnection) -> None:
-        """A connection is gone."""
-        self.gone += 1
-        self._connections.discard(visitor)
-        self._metrics.hold(figures.CONNECTIONS, len(self._connections))
-        if isinstance(visitor, Visitor):
-            self._handshakes.pop(visitor, None)
-        if visitor in self.places:
-            assert visitor.address is not None  # noqa: S101 - set when it was let in
-            self.places.discard(visitor)
-            self.admission.leave(visitor.address)
-            self._metrics.hold(figures.SESSIONS, len(self.places))
-            self._empty.set()
 
     async def _serve(self, connection: ServerConnection) -> None:
         assert isinstance(connection, Visitor)  # noqa: S101 - made by `_visitors`
@@ -278,13 +242,12 @@ class Server:
     ) -> None:
         """Serve a plain TCP connection, which brings no request, no key and no origin."""
         visitor = TcpConnection(reader, writer)
-        visitor.address = client_address(str(visitor.remote_address[0]), (), ())
-        self._connections.add(visitor)
-        self._metrics.hold(figures.CONNECTIONS, len(self._connections))
-        refusal = self.admission.stranger(visitor.address, asyncio.get_running_loop().time())
+        address = client_address(str(visitor.remote_address[0]), (), ())
+        self.reception.arrived(visitor)
+        refusal = self.admission.stranger(address, asyncio.get_running_loop().time())
         try:
             if refusal is None:
-                self._let_in(visitor, visitor.address)
+                self.reception.let_in(visitor, address)
                 assert self._model is not None  # noqa: S101 - nobody is let in before
                 hello = Hello((), {}, self._model)
                 await self._converse(visitor, wyoming.Wyoming(hello), "wyoming")
@@ -294,7 +257,7 @@ class Server:
                     await visitor.send(wyoming.refusal(refusal.message, refusal.reason))
         finally:
             await visitor.close()
-            self.left(visitor)
+            self.reception.left(visitor)
 
     async def _converse(
         self, connection: Visitor | TcpConnection, protocol: Protocol, path: str
@@ -355,7 +318,7 @@ class Server:
     def _answer_http(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer what is no session; None lets the websocket handshake go on."""
         assert isinstance(connection, Visitor)  # noqa: S101 - made by `_visitors`
-        self._handshakes.pop(connection, None)
+        self.reception.asked(connection)
         path = _path(request)
         answer = self._probes.answer(path, connection, request)
         if answer is None:
@@ -378,15 +341,9 @@ class Server:
         except ProtocolError as error:
             content_type, body = self.routes[path].refusal(error)
             return typed(connection.respond(HTTPStatus.BAD_REQUEST, body), content_type)
-        connection.address = address
         connection.holder = self.admission.holder(request)
-        self._let_in(connection, address)
+        self.reception.let_in(connection, address)
         return None
-
-    def _let_in(self, visitor: Visitor | TcpConnection, address: str) -> None:
-        self.places.add(visitor)
-        self.admission.enter(address)
-        self._metrics.hold(figures.SESSIONS, len(self.places))
 
     def _speak(self, connection: ServerConnection, request: Request) -> Protocol:
         """Begin the conversation that the path stands for.

@@ -70,7 +70,7 @@ async def run(
     try:
         server.begin(await asyncio.to_thread(load))
         settle()
-        giving = asyncio.create_task(give_back(lambda: server.gone))
+        giving = asyncio.create_task(give_back(lambda: server.reception.gone))
         events.ready()
         await signalled.wait()
         await server.drain()

@@ -227,7 +227,7 @@ async def test_a_full_server_is_asked_again_when_it_says(monkeypatch: pytest.Mon
         waited.append(seconds)
         if len(waited) == 3:
             await other.aclose()
-            await until(lambda: not service.server.places)
+            await until(lambda: not service.server.reception.places)
 
     monkeypatch.setattr(client, "_sleep", wait)
     full = Limits(sessions=1)

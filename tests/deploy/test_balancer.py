@@ -116,7 +116,7 @@ async def test_sessions_are_spread_and_hear_what_they_would_alone(tmp_path: Path
         connection() as first,
         connection() as second,
     ):
-        assert [len(service.server.places) for service in services] == [1, 1]
+        assert [len(service.server.reception.places) for service in services] == [1, 1]
         for peer in (Peer(first), Peer(second)):
             await peer.start()
             await peer.sing(SONG)
@@ -132,7 +132,7 @@ async def test_who_is_refused_by_one_is_taken_to_the_other(tmp_path: Path) -> No
         services[0].server.admission.draining = True
         async with connection() as taken:
             await Peer(taken).start()
-            assert [len(service.server.places) for service in services] == [0, 1]
+            assert [len(service.server.reception.places) for service in services] == [0, 1]
             with pytest.raises(InvalidStatus) as caught:
                 async with connection():
                     pass

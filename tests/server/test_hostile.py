@@ -181,7 +181,7 @@ async def test_a_client_that_vanishes_frees_its_place() -> None:
 async def empty(service: Service, sessions: int) -> None:
     """Wait until the server holds no more than so many sessions."""
     server = service.server
-    await until(lambda: max(len(server.sessions), len(server.places)) <= sessions)
+    await until(lambda: max(len(server.sessions), len(server.reception.places)) <= sessions)
 
 
 @in_a_loop
@@ -259,7 +259,7 @@ async def test_a_client_that_never_reads_is_given_up() -> None:
             bad = Peer(connection)
             await bad.start()
             squeeze(connection.transport, socket.SO_RCVBUF)
-            for place in service.server.places:
+            for place in service.server.reception.places:
                 squeeze(place.transport, socket.SO_SNDBUF)
             pings = json.dumps({"type": "ping", "id": "x" * 128})
             with contextlib.suppress(ConnectionClosed):

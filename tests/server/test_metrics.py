@@ -166,7 +166,7 @@ async def test_a_server_counts_what_happens() -> None:
             await bad.hear_all()
         async with service.session() as gone:
             gone.connection.transport.abort()
-        await until(lambda: not service.server.places)
+        await until(lambda: not service.server.reception.places)
         async with service.session():
             status, headers, body = await http_get(service.port, "/metrics")
     told = read(body)

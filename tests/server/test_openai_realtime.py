@@ -437,7 +437,7 @@ async def test_who_reads_nothing_is_not_read_from() -> None:
         address = f"ws://127.0.0.1:{service.port}/v1/realtime"
         async with connect(address, max_queue=1) as socket:
             (session,) = service.server.sessions
-            (place,) = service.server.places
+            (place,) = service.server.reception.places
             for transport, buffer, size in (  # far less fits on the way than is sent, and answered
                 (socket.transport, sockets.SO_SNDBUF, 2**18),
                 (place.transport, sockets.SO_RCVBUF, 2**18),

@@ -258,7 +258,7 @@ async def test_a_full_server_is_healthy_and_not_ready() -> None:
         async with service.session():
             assert (await http_get(service.port, "/readyz"))[0] == 503
             assert (await http_get(service.port, "/healthz"))[0] == 200
-        await until(lambda: not service.server.places)
+        await until(lambda: not service.server.reception.places)
         assert (await http_get(service.port, "/readyz"))[0] == 200
 
 
@@ -330,7 +330,7 @@ async def test_silent_connections_keep_nobody_out() -> None:
     """Where there are too many, the oldest goes: who means it has asked long before."""
     async with serving(limits=Limits(handshakes=3)) as service:
         silent = [await asyncio.open_connection("127.0.0.1", service.port) for _ in range(8)]
-        await until(lambda: len(service.server._connections) == 3)  # noqa: SLF001
+        await until(lambda: len(service.server.reception.connections) == 3)
         for reader, _ in silent[:5]:
             with contextlib.suppress(ConnectionResetError):
                 assert await reader.read() == b""

@@ -154,7 +154,7 @@ async def test_a_cut_in_the_middle_loses_no_word(
         await tab.click("#start")
         for cuts, count in enumerate((6, 20), 1):
             await tab.until(words_shown(count))
-            for visitor in list(service.server.places):
+            for visitor in list(service.server.reception.places):
                 visitor.transport.abort()
             await tab.until(f"{was_away(cuts)} && {LISTENING}")
         await tab.until(rf"/\b{last}$/.test({SCREEN}.trim())")
@@ -182,7 +182,7 @@ async def test_a_server_that_starts_anew_is_spoken_to_again(
         await tab.click("#start")
         await tab.until(words_shown(5))
         if not orderly:
-            for visitor in list(first.places):
+            for visitor in list(first.reception.places):
                 visitor.transport.abort()
         await first.stop()
         await tab.until(was_away(1))
@@ -265,7 +265,7 @@ async def test_without_the_permission_it_says_what_to_do(tmp_path: Path) -> None
         await tab.click("#start")
         await tab.until(f"{READY} && !document.querySelector('#notice').hidden")
         assert "was not allowed" in await tab.text("#notice")
-        await until(lambda: not service.server.places)
+        await until(lambda: not service.server.reception.places)
 
 
 def holds_something(path: Path) -> bool:

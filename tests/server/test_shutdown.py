@@ -162,7 +162,7 @@ async def test_a_connection_that_says_nothing_does_not_hold_up_the_end() -> None
     """It could wait for `handshake_seconds`; nothing is lost with it."""
     async with serving() as service:
         reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
-        await until(lambda: service.server._handshakes)  # noqa: SLF001
+        await until(lambda: service.server.reception.handshakes)
         await asyncio.wait_for(service.server.stop(), 5)
         with contextlib.suppress(ConnectionResetError):
             assert await reader.read() == b""

@@ -313,4 +313,4 @@ async def test_a_client_that_leaves_without_eof_is_let_go() -> None:
                 await socket.send(config())
                 await socket.send(to_s16le(sing("ab")))
                 assert json.loads(await socket.recv())["partial"] == "a b"
-            await until(lambda: not service.server.places and not service.server.sessions)
+            await until(lambda: not service.server.reception.places and not service.server.sessions)

@@ -308,7 +308,7 @@ async def test_who_is_too_many_is_told_so() -> None:
         assert (kind, data["code"]) == ("error", "full")
         writer.close()
         first.close()
-        while service.server.places:  # noqa: ASYNC110 - every test is bounded
+        while service.server.reception.places:  # noqa: ASYNC110 - every test is bounded
             await asyncio.sleep(0.002)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(event("ping"))
