@@ -170,7 +170,8 @@ class Server:
         self._engine = engine = Engine(
             recognizer, post, unread=self._limits.unread_messages, meter=self._meter
         )
-        turns.wait_while(lambda: engine.occupied)
+        now = asyncio.get_running_loop().time
+        turns.wait_while(lambda: engine.occupied or engine.expects(now()))
         self._engine.start()
         self._probes.engine, self._probes.model = self._engine, self._model
         self.admission.loading = False

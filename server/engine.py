@@ -29,6 +29,7 @@ from asr.errors import ProtocolError
 from server.answers import Answers
 from server.dialogue import Failed, Reply
 from server.line import Deliver, Delivered, End, Job, Leave, Left, Line, Room
+from server.rhythm import Rhythm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +45,7 @@ _log = logging.getLogger(__name__)
 FEW: Final = 16  # lines in a round, beyond which only those are stepped that are due by now
 STRANGERS: Final = 4  # lines in a round, hardly heard yet, beside somebody who speaks
 GRACE_SECONDS: Final = 0.02  # for which these wait while there are others that are due
+AHEAD_SECONDS: Final = 0.5  # of what plays, beyond which audio is a file and no microphone
 LISTENING_SECONDS: Final = 1.0  # since somebody was heard, while he is thought to speak still
 
 
@@ -90,6 +92,7 @@ class Engine:
         self._waiting: dict[Line, None] = {}  # lines with jobs, in order of arrival
         self._present = 0.0  # when the last job arrived, which is all that is known of the time
         self._spoke = -math.inf  # when somebody was heard last who is no stranger
+        self._rhythm = Rhythm()  # of those who speak now
         self._occupied = False
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -102,6 +105,10 @@ class Engine:
     def occupied(self) -> bool:
         """Whether a round is under way."""
         return self._occupied
+
+    def expects(self, now: float) -> bool:
+        """Whether somebody who speaks is about to send more; `now` as in `submit`."""
+        return self._rhythm.expects(now)
 
     @property
     def alive(self) -> bool:
@@ -154,6 +161,8 @@ class Engine:
             self._present = arrived
             if isinstance(job, bytes | memoryview):
                 line.audio_bytes += len(job)
+                if line.proved and line.ahead(arrived) < AHEAD_SECONDS:
+                    self._rhythm.sent(line.intake.milliseconds(len(job)) / 1000, arrived)
             self._waiting[line] = None
             if line.unread < self._unread:
                 self._changed.notify()

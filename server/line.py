@@ -123,6 +123,11 @@ class Line:
         """Whether it has heard enough for its client to be no stranger any more."""
         return self.intake.position > PROVED_SECONDS * self.intake.sample_rate
 
+    def ahead(self, now: float) -> float:
+        """Seconds of audio that have come before they would have been spoken; may be negative."""
+        spoken = self.opened + self.intake.position / self.intake.sample_rate
+        return spoken + self.backlog_ms / 1000 - now
+
     @property
     def waits(self) -> bool:
         """Whether there is anything to be done."""

@@ -4,8 +4,9 @@ An event loop asks which connections have something for it, and does all of that
 again. So whoever opens hundreds of connections a second, or sends nonsense on as many as he may,
 would be served in one go while everybody else waits. Here a session that has been heard for
 0.3 s is always served. All other connections (new ones, silent ones, those of whoever asks for a
-figure) wait while there is something else to do, the recognition of what came before included, but
-for `PATIENCE_SECONDS` at most; then `FEW` of them have their turn. Nobody starves: what was left
+figure) wait while there is something else to do, the recognition of what came before included, and
+while somebody who speaks is about to send more (`server/rhythm.py`), but for `PATIENCE_SECONDS` at
+most; then `FEW` of them have their turn. Nobody starves: what was left
 over is first the next time, as epoll (Linux) goes through what is ready in turn.
 """
 

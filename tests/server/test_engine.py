@@ -176,6 +176,25 @@ def test_who_speaks_goes_before_strangers(engine: Engine) -> None:
     assert all(stranger.line.backlog_ms == 0 for stranger in strangers)
 
 
+def test_more_is_expected_of_who_speaks_and_of_nobody_else(engine: Engine) -> None:
+    """A stranger may never send again, and a file comes when it comes."""
+    speaker, stranger, file = (Listener(engine, 0.0) for _ in range(3))
+    for one in (speaker, file):
+        one.send("a" * 10, 0.4)
+    drain(engine)
+    piece = sing("a").tobytes()[: 4 * 1280]
+    assert speaker.line.proved
+    for line in (stranger.line, file.line):
+        engine.submit(line, piece * (1 if line is stranger.line else 20), 1.0)
+    engine.submit(file.line, piece, 1.0)
+    assert not engine.expects(1.08)
+    now = 0.4 + speaker.line.ahead(0.4)  # all that it said has been spoken
+    engine.submit(speaker.line, piece, now)
+    assert not engine.expects(now + 0.07)
+    assert engine.expects(now + 0.08)
+    assert not engine.expects(now + 0.09)
+
+
 def test_strangers_wait_a_little_and_no_more(engine: Engine) -> None:
     """Their turn comes however much is said: a few of them in each round."""
     speaker, strangers = beside_strangers(engine)
