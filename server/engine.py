@@ -161,8 +161,9 @@ class Engine:
             self._present = arrived
             if isinstance(job, bytes | memoryview):
                 line.audio_bytes += len(job)
-                if line.proved and line.ahead(arrived) < AHEAD_SECONDS:
-                    self._rhythm.sent(line.intake.milliseconds(len(job)) / 1000, arrived)
+                piece_ms = line.intake.milliseconds(len(job))  # 0 for those of a few bytes
+                if piece_ms and line.proved and line.ahead(arrived) < AHEAD_SECONDS:
+                    self._rhythm.sent(piece_ms / 1000, arrived)
             self._waiting[line] = None
             if line.unread < self._unread:
                 self._changed.notify()
