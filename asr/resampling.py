@@ -96,6 +96,19 @@ def input_position(position: int, rate: int, length: int) -> int:
     return min((2 * position * rate + SAMPLE_RATE) // (2 * SAMPLE_RATE), length)
 
 
+def input_needed(position: int, rate: int) -> int:
+    """How many input samples `step` must have been given before it has given so many outputs.
+
+    Args:
+        position: samples at 16 kHz, ≥ 0.
+        rate: samples per second of the input.
+    """
+    if rate == SAMPLE_RATE or not position:
+        return position
+    s = _shape(rate)
+    return GROUP * ((position - 1) // GROUP) * s.M // s.L + s.window - (s.lead - 1)
+
+
 def start(rate: int) -> ResamplerState:
     """The state before the first sample of audio at `rate`.
 

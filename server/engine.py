@@ -1,15 +1,16 @@
 """The engine: steps the streams of all sessions on one worker thread, earliest deadline first.
 
 Every session has a `Line`: a queue of jobs (audio and what stands between it) and the state of its
-recognition. A *round* takes from each chosen line one slice of audio (80 ms) or one other job,
-steps all the slices together, and hands over the replies. So nobody waits longer than a round for
+recognition. A *round* takes from each chosen line the audio of one block (80 ms) or one other job,
+steps all the blocks together, and hands over the replies. So nobody waits longer than a round for
 nobody's long message, and what a line says does not depend on who else is there (the recogniser's
 law of company).
 
-A slice is due when its audio would have been spoken, or when it arrived if that was later. A live
+A block is due when its audio would have been spoken, or when it arrived if that was later. A live
 stream is always due on arrival; a file sent faster than it plays is due in the future and takes
-what time is left; none waits for ever. Whoever has hardly been heard yet is a stranger, and waits a
-little for those who speak.
+what time is left; none waits for ever. Audio that completes no block waits for the rest of it: a
+thousand messages of one sample cost one round, not a thousand. Whoever has hardly been heard yet is
+a stranger, and waits a little for those who speak.
 
 No socket, no event loop and no clock in here: times are those of the jobs. `post` brings the
 replies to wherever sessions live.
@@ -89,7 +90,7 @@ class Engine:
         self._unread = unread
         self._meter = meter
         self._changed = threading.Condition()
-        self._waiting: dict[Line, None] = {}  # lines with jobs, in order of arrival
+        self._waiting: dict[Line, float] = {}  # lines with something to be done, and since when
         self._present = 0.0  # when the last job arrived, which is all that is known of the time
         self._spoke = -math.inf  # when somebody was heard last who is no stranger
         self._rhythm = Rhythm()  # of those who speak now
@@ -157,16 +158,13 @@ class Engine:
             if line.ended or line.closed:
                 return 0
             line.ended = isinstance(job, End | Leave)
-            line.jobs.append((job, arrived))
+            line.put(job, arrived)
             self._present = arrived
             if isinstance(job, bytes | memoryview):
-                line.audio_bytes += len(job)
-                piece_ms = line.intake.milliseconds(len(job))  # 0 for those of a few bytes
-                if piece_ms and line.proved and line.ahead(arrived) < AHEAD_SECONDS:
-                    self._rhythm.sent(piece_ms / 1000, arrived)
-            self._waiting[line] = None
-            if line.unread < self._unread:
-                self._changed.notify()
+                spoken_ms = line.spoken(len(job))
+                if spoken_ms and line.ahead(arrived) < AHEAD_SECONDS:
+                    self._rhythm.sent(spoken_ms / 1000, arrived)
+            self._wake(line)
             return line.backlog_bytes
 
     def ask_room(self, line: Line, below: int) -> bool:
@@ -175,6 +173,7 @@ class Engine:
             if line.backlog_bytes < below:
                 return False
             line.room_below = below
+            self._wake(line)
             return True
 
     def taken(self, line: Line) -> None:
@@ -202,12 +201,11 @@ class Engine:
         """Do one round on the calling thread; False if there was nothing to do."""
         with self._changed:
             chosen = self._choose()
-            due = [line.deadline for line in chosen if line.hears_next]
+            due = [self._waiting[line] for line in chosen if line.hears_next]
             batch = [(line, line.take()) for line in chosen]
             for line, _ in batch:
                 line.busy = True
-                if not line.jobs:
-                    del self._waiting[line]  # until it is seen whether its intake holds more
+                del self._waiting[line]  # until it is seen whether there is more to be done
             self._occupied = bool(batch)
         if not batch:
             return False
@@ -220,9 +218,9 @@ class Engine:
         self._occupied = False
         self._hand_over(replies)
         with self._changed:
-            self._waiting.update(
-                (line, None) for line, _ in batch if line.waits and not line.closed
-            )
+            for line, _ in batch:
+                if not line.closed:
+                    self._wait(line)
         return True
 
     @contextlib.contextmanager
@@ -253,6 +251,19 @@ class Engine:
     def _awake(self) -> bool:
         return self._stopping or any(line.unread < self._unread for line in self._waiting)
 
+    def _wake(self, line: Line) -> None:
+        """See to a line that may have something to be done now. Needs the lock."""
+        if line not in self._waiting and self._wait(line) and line.unread < self._unread:
+            self._changed.notify()
+
+    def _wait(self, line: Line) -> bool:
+        """Let a line wait for its turn if there is something to be done. Needs the lock."""
+        if line.waits:
+            self._waiting[line] = line.deadline
+        else:  # what came during its last round is not enough
+            self._waiting.pop(line, None)
+        return line in self._waiting
+
     def _choose(self) -> list[Line]:
         """The lines of the next round: all that are due by now, and a few that could wait.
 
@@ -282,7 +293,7 @@ class Engine:
 
     def _due(self, line: Line) -> float:
         """Until when it can wait."""
-        return line.deadline + (0.0 if line.proved else GRACE_SECONDS)
+        return self._waiting[line] + (0.0 if line.proved else GRACE_SECONDS)
 
     def _listen(
         self, audio: list[tuple[Line, list[tuple[bytes | memoryview, float]]]]
@@ -345,8 +356,7 @@ class Engine:
 
     def _forget(self, line: Line) -> None:
         """Drop what waits. Needs the lock."""
-        line.jobs.clear()
-        line.audio_bytes = 0
+        line.drop()
         self._waiting.pop(line, None)
 
     def _hand_over(self, replies: dict[Line, list[Reply]]) -> None:

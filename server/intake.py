@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from asr.transcript import Event
     from server.dialogue import AudioFormat
 
-SLICE_MS: Final = 80  # audio taken in one round: one block
-CONTAINER_BYTES: Final = 4096  # of a container taken in at a time
+SLICE_MS: Final = 80  # of a container's audio taken in one round: one block
 ARRIVAL_GRAIN = 0.001  # seconds: pieces that arrive closer together are logged as one
 ARRIVAL_MEMORY = 1.0  # seconds of audio: no message depends on a sample longer ago than this
 
@@ -151,16 +150,16 @@ class Intake:
         return sum(conversion.replaced for conversion in self._conversions)
 
     @property
-    def slice_bytes(self) -> int:
-        """Bytes to take in at a time."""
-        if self.format.raw:
-            return self.format.frame_bytes * self._slice
-        return CONTAINER_BYTES
-
-    @property
     def _slice(self) -> int:
-        """Samples to decode at a time."""
+        """Samples of a container to decode at a time."""
         return self.sample_rate * SLICE_MS // 1000
+
+    def missing_bytes(self, position: int) -> int:
+        """Bytes to come before samples at 16 kHz up to `position` can be had, at least 1."""
+        if not self.format.raw:
+            return 1  # nobody knows what is in it
+        needed = resampling.input_needed(position, self.sample_rate)
+        return max(1, needed * self.format.frame_bytes - self._bytes)
 
     def milliseconds(self, size: int) -> int:
         """How long so many bytes last; of a container, as long as those before them did."""
@@ -235,12 +234,7 @@ class Intake:
         Returns:
             Seconds, on the clock of the arrivals.
         """
-        rate = self.sample_rate
-        needed = resampling.input_position(position, rate, self.position)
-        if rate != resampling.SAMPLE_RATE:
-            # What the resampler needs beyond it: 1 ms, and half its filter.
-            ahead = rate // 1000 + resampling.CROSSINGS * rate // min(rate, resampling.SAMPLE_RATE)
-            needed = min(needed + ahead, self.position)
+        needed = min(resampling.input_needed(position, self.sample_rate), self.position)
         found = self.arrived
         for end, arrived in reversed(self._arrivals):
             if end < needed:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from asr.features import frame_span
+from asr.features import BLOCK_SUPPORT, frame_span
 from asr.recognizer import NOTHING
 from asr.transcript import Event, Partial, Word
 from asr.transcript import Final as FinalEvent
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from server.intake import Intake
 
 JOB_BYTES: Final = 128  # what a job costs in a queue beside its audio
+CONTAINER_BYTES: Final = 4096  # of a container taken in at a time
 PROVED_SECONDS: Final = 0.3  # of audio, after which a client is served before strangers
 SAVE_SECONDS: Final = 1.0  # of audio from one snapshot that is to be saved to the next
 
@@ -98,6 +99,7 @@ class Line:
         self.saved_position = intake.position  # of the last snapshot that was to be saved
         self.jobs: deque[tuple[Job, float]] = deque()
         self.audio_bytes = 0  # of audio that waits
+        self.asked = 0  # jobs that wait and are no audio
         self.unread = 0  # replies handed over and not yet taken off by the session
         self.room_below: int | None = None  # bytes of backlog below which to say `Room`
         self.partial_words = False  # whether partials are told with their words
@@ -123,17 +125,52 @@ class Line:
         """Whether it has heard enough for its client to be no stranger any more."""
         return self.intake.position > PROVED_SECONDS * self.intake.sample_rate
 
+    def spoken(self, size: int) -> int:
+        """Milliseconds in a message of so many bytes, if it is of somebody who speaks; else 0.
+
+        Whoever sends a few bytes at a time is none: what a microphone hears comes in pieces.
+        """
+        return self.intake.milliseconds(size) if self.proved else 0
+
     def ahead(self, now: float) -> float:
         """Seconds of audio that have come before they would have been spoken; may be negative."""
         spoken = self.opened + self.intake.position / self.intake.sample_rate
         return spoken + self.backlog_ms / 1000 - now
 
+    def put(self, job: Job, arrived: float) -> None:
+        """Queue a job behind the others."""
+        self.jobs.append((job, arrived))
+        if isinstance(job, bytes | memoryview):
+            self.audio_bytes += len(job)
+        else:
+            self.asked += 1
+
+    def drop(self) -> None:
+        """Forget the jobs that wait."""
+        self.jobs.clear()
+        self.audio_bytes = self.asked = 0
+
+    @property
+    def missing_bytes(self) -> int:
+        """Bytes of audio without which the next block cannot be complete; at least 1."""
+        state = self.states[0]
+        return self.intake.missing_bytes(state.samples + BLOCK_SUPPORT - len(state.waiting))
+
     @property
     def waits(self) -> bool:
-        """Whether there is anything to be done."""
+        """Whether there is anything to be done.
+
+        Audio that cannot complete a block waits for more: its round would bring nothing. Unless
+        the session takes no more before there is room.
+        """
         if self.ending is not None:
             return True
-        return not self.failed and (self.intake.pending or bool(self.jobs))
+        if self.failed:
+            return False
+        if self.intake.pending or self.asked:
+            return True
+        room_wanted = self.room_below is not None and bool(self.jobs)
+        return room_wanted or self.audio_bytes >= self.missing_bytes
 
     @property
     def hears_next(self) -> bool:
@@ -148,7 +185,18 @@ class Line:
         spoken = self.opened + self.intake.position / self.intake.sample_rate
         if self.ending is not None:
             return max(self.ending.arrived, spoken)
-        return max(self.intake.arrived if self.intake.pending else self.jobs[0][1], spoken)
+        if self.intake.pending:
+            return max(self.intake.arrived, spoken)
+        return max(self._completed(), spoken)
+
+    def _completed(self) -> float:
+        """When the job came by which there was something to be done."""
+        missing = self.missing_bytes
+        for job, arrived in self.jobs:
+            missing -= len(job) if isinstance(job, bytes | memoryview) else missing
+            if missing <= 0:
+                return arrived
+        return self.jobs[-1][1]
 
     @property
     def going(self) -> list[State]:
@@ -160,7 +208,7 @@ class Line:
         return self.intake.take(pieces) if self.ending is None else [NOTHING] * len(self.states)
 
     def take(self) -> list[tuple[bytes | memoryview, float]] | tuple[Job, float]:
-        """Remove and return one slice of audio in pieces, or one other job.
+        """Remove and return the audio of one block in pieces, or one other job.
 
         No pieces while the intake holds audio that has not had its turn, or after the end.
         """
@@ -168,9 +216,10 @@ class Line:
             return []
         job, arrived = self.jobs[0]
         if not isinstance(job, bytes | memoryview):
+            self.asked -= 1
             return self.jobs.popleft()
         pieces: list[tuple[bytes | memoryview, float]] = []
-        room = self.intake.slice_bytes
+        room = self.missing_bytes if self.intake.format.raw else CONTAINER_BYTES
         while room and self.jobs:
             job, arrived = self.jobs[0]
             if not isinstance(job, bytes | memoryview):

@@ -296,7 +296,7 @@ class Session:
         if self.line is None:
             raise ProtocolError("start must come first", "out_of_order", 1008)
         if isinstance(command, Audio):
-            if self.line.proved:
+            if self.line.spoken(len(command.data)):
                 turns.prefer(self._connection.transport)
             return self._engine.submit(self.line, command.data, arrived)
         if isinstance(command, Discard):

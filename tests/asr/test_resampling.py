@@ -188,6 +188,17 @@ def test_samples_that_are_not_finite_are_zero_and_counted(rate):
     assert output.tobytes() == resampling.step(resampling.start(rate), samples)[1].tobytes()
 
 
+@given(rate=RATES, position=st.integers(1, 5000))
+@settings(deadline=None)
+def test_what_an_output_needs_is_what_it_waits_for(rate, position):
+    """With one sample less it is not there yet."""
+    needed = resampling.input_needed(position, rate)
+    for length, there in ((needed - 1, False), (needed, True)):
+        _, output = resampling.step(resampling.start(rate), np.zeros(length, np.float32))
+        assert (len(output) >= position) is there
+    assert resampling.input_needed(0, rate) == 0
+
+
 @given(position=st.integers(0, 10**12), rate=RATES)
 def test_times_go_back_to_the_input_and_never_beyond(position, rate):
     """Words are told in samples of the audio as it was given."""

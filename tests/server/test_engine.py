@@ -458,6 +458,51 @@ def test_small_messages_are_counted_at_what_they_cost(engine: Engine) -> None:
     assert backlog == 10 * (JOB_BYTES + 4)
 
 
+@settings(max_examples=30)
+@given(
+    st.builds(
+        AudioFormat,
+        st.sampled_from(["f32le", "s16le", "mulaw"]),
+        st.sampled_from([8000, 16000, 44100]),
+    ),
+    st.lists(st.integers(1, 3000), min_size=1, max_size=60),
+)
+def test_a_round_is_begun_for_what_may_complete_a_block_only(
+    form: AudioFormat, sizes: list[int]
+) -> None:
+    """Small messages cost no rounds, and none is late: no round is owed for what has come."""
+    works = made()
+    line = works.open([recognizer().start()], Intake(form), lambda _: None, 0.0)
+    eager, state = Intake(form), recognizer().start()
+    rounds = 0
+    for size in sizes:
+        works.submit(line, bytes(size), 0.0)
+        while works.work():
+            rounds += 1
+        state, _ = recognizer().step(state, eager.take([(bytes(size), 0.0)])[0])
+        assert line.states[0].blocks == state.blocks
+    assert rounds <= state.blocks
+
+
+def test_who_waits_for_room_gets_it_from_any_audio(engine: Engine) -> None:
+    """A session that takes no more before there is room would wait for ever for a whole block."""
+    listener = Listener(engine)
+    for _ in range(100):
+        engine.submit(listener.line, bytes(4), 0.0)
+    assert not engine.work()
+    assert engine.ask_room(listener.line, 1)
+    drain(engine)
+    assert [type(reply) for reply in listener.said] == [Room]
+
+
+def test_a_block_is_due_when_its_last_piece_came(engine: Engine) -> None:
+    """Not when its first did: that one had nothing to wait for."""
+    listener = Listener(engine)
+    for number in range(4):
+        engine.submit(listener.line, bytes(4 * 320), 1.0 + 0.02 * number)
+    assert listener.line.deadline == 1.0 + 0.02 * 3
+
+
 def test_a_closed_line_is_forgotten(engine: Engine) -> None:
     """A client that vanished costs nothing more and hears nothing more."""
     listener = Listener(engine)

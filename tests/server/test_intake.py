@@ -15,7 +15,8 @@ from asr import audio, resampling
 from asr.errors import ProtocolError, StateError
 from asr.transcript import Final, Partial, Word
 from server.dialogue import AudioFormat
-from server.intake import CONTAINER_BYTES, SLICE_MS, Intake, restore_state
+from server.intake import SLICE_MS, Intake, restore_state
+from server.line import CONTAINER_BYTES
 from tests.server.sounds import KINDS, announced, encode, noise, pieces, whole
 
 if TYPE_CHECKING:

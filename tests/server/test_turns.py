@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import selectors
 import socket
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asr.features import BLOCK_SAMPLES
 from server import turns
-from server.line import PROVED_SECONDS
+from server.line import PROVED_SECONDS, Line
 from server.turns import Loop, Turns
 from tests.server.sockets import in_a_loop, serving, until
 
@@ -187,22 +189,34 @@ async def test_a_session_is_preferred_once_it_has_spoken() -> None:
         prefer(file)
 
     loop.turns.prefer = noted  # type: ignore[method-assign]
-    little = np.zeros(round(PROVED_SECONDS * 16_000), np.float32)
+    block = np.zeros(BLOCK_SAMPLES, np.float32)
+    blocks = math.floor(PROVED_SECONDS * 16_000 / BLOCK_SAMPLES)
+
+    def lines() -> list[Line]:
+        return [session.line for session in service.server.sessions if session.line]
+
+    def taken_in() -> int:
+        return sum(line.intake.position for line in lines())
 
     async def say(audio: NDArray[np.float32]) -> None:
         """Say something, and wait until it has been heard."""
-        lines = [session.line for session in service.server.sessions]
-        wanted = len(audio) + sum(line.intake.position for line in lines if line)
+        wanted = len(audio) + taken_in()
         await peer.say(audio)
-        await until(lambda: sum(line.intake.position for line in lines if line) >= wanted)
+        await until(lambda: taken_in() >= wanted)
 
     async with serving() as service, service.session() as peer, service.session() as other:
-        await say(little)
-        await say(little[:160])
+        for _ in range(blocks + 1):
+            await say(block)
         assert preferred == []
-        await say(little[:160])
+        for sample in block[:-16]:  # what comes a sample at a time is nobody's speech
+            await peer.say(sample[None])
+        await until(lambda: sum(len(line.jobs) for line in lines()) == BLOCK_SAMPLES - 16)
+        assert preferred == []
+        await peer.say(block[-16:])
+        await until(lambda: taken_in() == (blocks + 2) * BLOCK_SAMPLES)
         assert preferred
-        await other.say(little)
+        for _ in range(blocks):
+            await other.say(block)
         for one in (peer, other):
             await one.tell("finish")
             assert (await one.hear_all())[-1]["type"] == "done"
