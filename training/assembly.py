@@ -99,6 +99,7 @@ def network_config(recipe: Recipe, units: dict[str, list[str]]) -> NetworkConfig
         chosen.front,
         chosen.dropout,
         heads,
+        chosen.mean_seconds,
     )
 
 

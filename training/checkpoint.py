@@ -118,7 +118,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         found = values["format"]
         raise BundleError(f"{path}: checkpoint of format {found}; this version reads {FORMAT}")
     try:
-        plain = {name: values["network"][name] for name in _PLAIN}
+        network = _LATER | values["network"]
+        plain = {name: network[name] for name in _PLAIN}
         heads = {name: HeadConfig(*head) for name, head in values["network"]["heads"].items()}
         parts = {name: values[name] for name in _PARTS}
     except (KeyError, TypeError, AttributeError) as error:
@@ -126,7 +127,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(NetworkConfig(**plain, heads=heads), **parts)
 
 
-_PLAIN = ("cell", "width", "depth", "look_ahead", "front", "dropout")
+_PLAIN = ("cell", "width", "depth", "look_ahead", "front", "dropout", "mean_seconds")
+_LATER = {"mean_seconds": 0.0}  # what earlier checkpoints of this format do not say
 _PARTS = (
     "weights",
     "units",
