@@ -94,6 +94,8 @@ class Answers:
     def _configured(
         self, state: State, wanted: Configure, phrases: tuple[str, ...] | None
     ) -> State:
+        if state.ended:  # where the end itself is resumed
+            return state
         if phrases is not None:
             state = self._recognizer.expect(state, phrases)
         if wanted.endpoint_ms is None:
@@ -105,11 +107,12 @@ class Answers:
     ) -> Flushed:
         """What a stream of the line would say at its end, said on copies."""
         intake, state = line.intake, line.states[stream]
-        rest = intake.preview()[stream]
         events: list[Event] = []
-        if rest.size:
-            state, events = self._recognizer.step(state, rest)
-        events = [*events, *self._recognizer.flush(state)]
+        if not state.ended:  # else all that could be said is
+            rest = intake.preview()[stream]
+            if rest.size:
+                state, events = self._recognizer.step(state, rest)
+            events = [*events, *self._recognizer.flush(state)]
         finals = [intake.at_input_rate(e) for e in events if isinstance(e, FinalEvent)]
         words = [word for e in finals if isinstance(e, FinalEvent) for word in e.words]
         channel = line.channel(stream)

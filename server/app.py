@@ -166,11 +166,15 @@ class Server:
         """The model is there: take sessions from now on."""
         self._recognizer = recognizer
         self._model = describe(recognizer)
-        post = asyncio.get_running_loop().call_soon_threadsafe
+        loop = asyncio.get_running_loop()
+        post, now = loop.call_soon_threadsafe, loop.time
         self._engine = engine = Engine(
-            recognizer, post, unread=self._limits.unread_messages, meter=self._meter
+            recognizer,
+            post,
+            unread=self._limits.unread_messages,
+            meter=self._meter,
+            clock=now,
         )
-        now = asyncio.get_running_loop().time
         turns.wait_while(lambda: engine.occupied or engine.expects(now()))
         self._engine.start()
         self._probes.engine, self._probes.model = self._engine, self._model
@@ -196,7 +200,8 @@ class Server:
         """End all sessions, in order, and close the port.
 
         Every session gets the finals of all the audio that was accepted, then `done`, then close
-        1001. One for which `finish_seconds` is too short for that is cut off.
+        1001, however long it takes to recognise that. When nothing was recognised for
+        `finish_seconds`, those that are still there are cut off.
         """
         if self._server is None:
             return
@@ -206,17 +211,26 @@ class Server:
         self._server.close(close_connections=False)
         if self._wyoming is not None:
             self._wyoming.close()
-        try:
-            async with asyncio.timeout(self._limits.finish_seconds):
-                await self._server.wait_closed()
-                await self.reception.until_empty()  # sessions that are on no websocket, too
-        except TimeoutError:
+        if not await self._over():
             tell(_log, "not done in time; cut off", logging.WARNING, sessions=len(self.sessions))
             self.reception.cut_off()
             await self._server.wait_closed()
         await self.resumption.close()
         if self._engine is not None:
             await asyncio.to_thread(self._engine.stop)
+
+    async def _over(self) -> bool:
+        """Wait until all sessions are over; False when none gets on any more."""
+        assert self._server is not None  # noqa: S101 - asked by `stop`
+        # Sessions that are on no websocket, too.
+        over = asyncio.gather(self._server.wait_closed(), self.reception.until_empty())
+        while not over.done():
+            rounds = self._engine.rounds if self._engine else 0
+            await asyncio.wait([over], timeout=self._limits.finish_seconds)
+            if not over.done() and (self._engine is None or self._engine.rounds == rounds):
+                over.cancel()
+                return False
+        return True
 
     def _end_sessions(self) -> None:
         """End what the drain has left over: here sessions may be saved, to go on elsewhere."""

@@ -10,10 +10,10 @@ A block is due when its audio would have been spoken, or when it arrived if that
 stream is always due on arrival; a file sent faster than it plays is due in the future and takes
 what time is left; none waits for ever. Audio that completes no block waits for the rest of it: a
 thousand messages of one sample cost one round, not a thousand. Whoever has hardly been heard yet is
-a stranger, and waits a little for those who speak.
+a stranger, and waits a little for those who speak. What takes as long as a round and is no audio (a
+flush, other phrases) is done for one line in a round.
 
-No socket, no event loop and no clock in here: times are those of the jobs. `post` brings the
-replies to wherever sessions live.
+No socket and no event loop in here: `post` brings the replies to wherever sessions live.
 """
 
 from __future__ import annotations
@@ -73,6 +73,10 @@ class Engine:
         unread: replies that may wait for a session to send them; beyond it its line is left alone,
             so that a client that does not read costs no memory.
         meter: is told of every round.
+        clock: the time on the clock of the arrivals; without one it is that of the last job.
+
+    Attributes:
+        rounds: done so far.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Engine:
         company: int = 64,
         unread: int = 64,
         meter: Meter | None = None,
+        clock: Callable[[], float] = lambda: -math.inf,
     ) -> None:
         self._recognizer = recognizer
         self._answers = Answers(recognizer)
@@ -89,9 +94,11 @@ class Engine:
         self._company = company
         self._unread = unread
         self._meter = meter
+        self._clock = clock
+        self.rounds = 0
         self._changed = threading.Condition()
         self._waiting: dict[Line, float] = {}  # lines with something to be done, and since when
-        self._present = 0.0  # when the last job arrived, which is all that is known of the time
+        self._present = 0.0
         self._spoke = -math.inf  # when somebody was heard last who is no stranger
         self._rhythm = Rhythm()  # of those who speak now
         self._occupied = False
@@ -137,11 +144,10 @@ class Engine:
             states: from which it goes on, one of each channel if they are heard apart, else one.
             intake: likewise.
             deliver: takes its replies.
-            now: the present; a line that is resumed began before.
+            now: the present.
             record: what was said in it, if it can be resumed.
         """
-        began = now - intake.position / intake.sample_rate
-        return Line(states, intake, deliver, began, record)
+        return Line(states, intake, deliver, now, record)
 
     def submit(self, line: Line, job: Job, arrived: float) -> int:
         """Queue a job behind the line's others. Nothing is refused: stop when it gets too much.
@@ -200,6 +206,7 @@ class Engine:
     def work(self) -> bool:
         """Do one round on the calling thread; False if there was nothing to do."""
         with self._changed:
+            self._present = max(self._present, self._clock())
             chosen = self._choose()
             due = [self._waiting[line] for line in chosen if line.hears_next]
             batch = [(line, line.take()) for line in chosen]
@@ -216,6 +223,7 @@ class Engine:
             if not isinstance(job, list):
                 replies[line] = self._guarded(line, partial(self._answer, line, *job))
         self._occupied = False
+        self.rounds += 1
         self._hand_over(replies)
         with self._changed:
             for line, _ in batch:
@@ -279,15 +287,19 @@ class Engine:
             self._spoke = self._present
         beside = self._present - self._spoke < LISTENING_SECONDS
         room = STRANGERS if beside else self._company
+        asked = False
         chosen: list[Line] = []
         for due, n in waiting:
             line, early = ready[n], due > self._present
+            if line.asks_much and asked:
+                continue
             if early and (len(chosen) >= FEW or (speaking and not line.proved)):
                 continue
             if not line.proved:
                 if not room:
                     continue
                 room -= 1
+            asked = asked or line.asks_much
             chosen.append(line)
         return chosen[: self._company]
 

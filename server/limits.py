@@ -36,7 +36,8 @@ class Limits:
         close_seconds: time the client has for the closing handshake.
         drain_seconds: time that running sessions have for finishing by themselves when the server
             stops; 0 ends them at once.
-        finish_seconds: time for the last words of those that had to be ended.
+        finish_seconds: time after which those that had to be ended are cut off, if in it nothing
+            was recognised.
         stuck_seconds: a single round of recognition that lasts longer makes the server unhealthy.
         retry_seconds: what `Retry-After` says to a refused client.
         resume_seconds: how long a session waits for its client to come back.

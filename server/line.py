@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from asr.errors import ProtocolError
 from asr.features import BLOCK_SUPPORT, frame_span
 from asr.recognizer import NOTHING
 from asr.transcript import Event, Partial, Word
@@ -17,13 +18,14 @@ from server.snapshot import Record, Snapshot
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from asr.errors import ProtocolError
     from asr.resampling import Samples
     from asr.state import State
     from server.intake import Intake
 
 JOB_BYTES: Final = 128  # what a job costs in a queue beside its audio
 CONTAINER_BYTES: Final = 4096  # of a container taken in at a time
+CREDIT_SECONDS: Final = 1.0  # that a line may be behind what a microphone would have sent by now
+PACE: Final = 0.99  # at which audio is taken to play: no sound card is so fast that it runs ahead
 PROVED_SECONDS: Final = 0.3  # of audio, after which a client is served before strangers
 SAVE_SECONDS: Final = 1.0  # of audio from one snapshot that is to be saved to the next
 
@@ -93,7 +95,7 @@ class Line:
         self.states = list(states)  # of the channels, if each is heard apart
         self.intake = intake
         self.deliver = deliver
-        self.opened = opened
+        self.schedule = opened  # when what is heard next would have been spoken
         self.record = record  # of what was said, where the session can be resumed
         self.snapshot = record.snapshot(states, intake.saved) if record else None
         self.saved_position = intake.position  # of the last snapshot that was to be saved
@@ -134,8 +136,7 @@ class Line:
 
     def ahead(self, now: float) -> float:
         """Seconds of audio that have come before they would have been spoken; may be negative."""
-        spoken = self.opened + self.intake.position / self.intake.sample_rate
-        return spoken + self.backlog_ms / 1000 - now
+        return self.schedule + self.backlog_ms / 1000 - now
 
     def put(self, job: Job, arrived: float) -> None:
         """Queue a job behind the others."""
@@ -180,14 +181,21 @@ class Line:
         return self.intake.pending or isinstance(self.jobs[0][0], bytes | memoryview)
 
     @property
+    def asks_much(self) -> bool:
+        """Whether what is done next takes as long as a round, and is no audio."""
+        if self.ending is not None or self.intake.pending or not self.jobs:
+            return False
+        job, _ = self.jobs[0]
+        return isinstance(job, Flush) or (isinstance(job, Configure) and bool(job.phrases))
+
+    @property
     def deadline(self) -> float:
         """When what is done next is due, in seconds. There must be something."""
-        spoken = self.opened + self.intake.position / self.intake.sample_rate
         if self.ending is not None:
-            return max(self.ending.arrived, spoken)
+            return max(self.ending.arrived, self.schedule)
         if self.intake.pending:
-            return max(self.intake.arrived, spoken)
-        return max(self._completed(), spoken)
+            return max(self.intake.arrived, self.schedule)
+        return max(self._completed(), self.schedule)
 
     def _completed(self) -> float:
         """When the job came by which there was something to be done."""
@@ -204,8 +212,25 @@ class Line:
         return self.states if self.ending is None else self.ending.states
 
     def hear(self, pieces: list[tuple[bytes | memoryview, float]]) -> list[Samples]:
-        """What pieces of audio are at 16 kHz, for each of the states; see `Intake.take`."""
-        return self.intake.take(pieces) if self.ending is None else [NOTHING] * len(self.states)
+        """What pieces of audio are at 16 kHz, for each of the states; see `Intake.take`.
+
+        Raises:
+            ProtocolError: also where the audio had ended.
+        """
+        if self.ending is not None:
+            return [NOTHING] * len(self.states)
+        if self.states[0].ended:  # in the session that is resumed
+            raise ProtocolError(
+                "audio came behind finish, with which this session ended; start a new one",
+                "out_of_order",
+                1008,
+            )
+        intake, before = self.intake, self.intake.position
+        samples = intake.take(pieces)
+        heard = (intake.position - before) / intake.sample_rate
+        # A pause gives no credit: what is sent after it, however much, is no older than that.
+        self.schedule = max(self.schedule, intake.arrived - CREDIT_SECONDS) + PACE * heard
+        return samples
 
     def take(self) -> list[tuple[bytes | memoryview, float]] | tuple[Job, float]:
         """Remove and return the audio of one block in pieces, or one other job.

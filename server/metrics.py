@@ -241,6 +241,7 @@ class Meter:
         Args:
             due: when the first job of each line in it was due, in monotonic seconds.
         """
+        self._average = self.queue_delay()  # what was long ago says nothing
         now = self._began = self._last = self._clock()
         delays = [max(0.0, now - moment) for moment in due]
         for delay in delays:

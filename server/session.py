@@ -311,9 +311,12 @@ class Session:
         return self._engine.submit(self.line, command, arrived)
 
     async def _start(self, start: Start, arrived: float) -> None:
-        options, unsupported = wishes.options(self._recognizer, start)
+        if start.phrases:  # a hundred take as long as some rounds: not on the loop
+            state, unsupported = await asyncio.to_thread(wishes.begin, self._recognizer, start)
+        else:
+            state, unsupported = wishes.begin(self._recognizer, start)
         intake = Intake(start.format)
-        states = [wishes.begin(self._recognizer, options)] * intake.streams
+        states = [state] * intake.streams
         record = None
         if start.message and self.resumption is not None:
             record = Record.new(start.message, intake.streams)

@@ -14,24 +14,20 @@ if TYPE_CHECKING:
     from server.dialogue import Start
 
 
-def options(recognizer: Recognizer, start: Start) -> tuple[Options, tuple[str, ...]]:
-    """The options of a stream, and the names of wishes that cannot be met."""
+def begin(recognizer: Recognizer, start: Start) -> tuple[State, tuple[str, ...]]:
+    """The state of a stream before its first sample, and the names of wishes that cannot be met.
+
+    Raises:
+        ProtocolError: there are too many phrases.
+    """
     phrases, unsupported = expected(recognizer, start.phrases)
     n_best = start.n_best
     if n_best > 1 and not isinstance(recognizer.decoder, BeamDecoder):
         n_best, unsupported = 1, (*unsupported, "options.n_best")
     endpoint_ms = Options().endpoint_ms if start.endpoint_ms is None else start.endpoint_ms
-    return Options(endpoint_ms, start.partials, phrases or (), n_best), unsupported
-
-
-def begin(recognizer: Recognizer, wanted: Options) -> State:
-    """The state of a stream before its first sample.
-
-    Raises:
-        ProtocolError: there are too many phrases.
-    """
     try:
-        return recognizer.start(wanted)
+        wanted = Options(endpoint_ms, start.partials, phrases or (), n_best)
+        return recognizer.start(wanted), unsupported
     except ConfigError as error:
         raise refused(error) from error
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from server.tls import Certificate
 
 SUMMARY = "serve recognition to other programs over websockets"
+BACKLOG_SECONDS = (
+    60.0  # that a worker may take for the audio which it accepted before it was stopped
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -246,7 +249,7 @@ def run(args: argparse.Namespace) -> int:
     ready = partial(_tell_listening, listener, secure=certificate is not None)
     if args.workers == 1:
         return work(0, ready, None)
-    patience = limits.drain_seconds + limits.finish_seconds + 10
+    patience = limits.drain_seconds + limits.finish_seconds + BACKLOG_SECONDS
     return Supervisor(args.workers, work, board, ready, patience).run()
 
 

@@ -104,8 +104,7 @@ class Desk:
         match command:
             case Start():
                 assert self._line is None, "a stream began within a stream"
-                options, unsupported = wishes.options(self._recognizer, command)
-                state = wishes.begin(self._recognizer, options)
+                state, unsupported = wishes.begin(self._recognizer, command)
                 intake = Intake(command.format)
                 states = [state] * intake.streams
                 self._line = self._engine.open(states, intake, self._tell, 0.0)

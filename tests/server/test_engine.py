@@ -24,9 +24,9 @@ from server.dialogue import (
     Ping,
     Pong,
 )
-from server.engine import FEW, GRACE_SECONDS, STRANGERS, Engine
+from server.engine import AHEAD_SECONDS, FEW, GRACE_SECONDS, STRANGERS, Engine
 from server.intake import Intake
-from server.line import JOB_BYTES, Delivered, End, Line, Room
+from server.line import CREDIT_SECONDS, JOB_BYTES, Delivered, End, Line, Room
 from tests.server.tones import ToneNetwork, alone, events_alone, recognizer, sing
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ def engine(network: ToneNetwork) -> Engine:
     return made(network)
 
 
-def made(network: ToneNetwork | None = None, company: int = 64) -> Engine:
+def made(network: ToneNetwork | None = None, company: int = 64, **more: Any) -> Engine:
     """An engine for use inside a property."""
-    return Engine(recognizer(network), lambda call: call(), company)
+    return Engine(recognizer(network), lambda call: call(), company, **more)
 
 
 def drain(engine: Engine) -> None:
@@ -208,6 +208,91 @@ def test_strangers_wait_a_little_and_no_more(engine: Engine) -> None:
         if heard == len(strangers):
             break
     assert speaker.line.waits
+
+
+def test_strangers_wait_no_longer_for_a_backlog() -> None:
+    """Their time comes while rounds go by, also if nobody sends anything meanwhile."""
+    now = 0.0
+    engine = made(clock=lambda: now)
+    speaker, stranger = Listener(engine, 0.0), Listener(engine, 0.0)
+    speaker.send("abcd", 0.0)
+    drain(engine)
+    now = 60.0
+    speaker.send("abcd", now)
+    stranger.send("a", now)
+    while not stranger.line.intake.position:
+        assert now <= 60.0 + GRACE_SECONDS
+        assert engine.work()
+        now += GRACE_SECONDS / 3
+    assert speaker.line.waits
+
+
+def test_a_pause_gives_no_credit(engine: Engine) -> None:
+    """A file that is sent after a minute of silence is no minute overdue, and no microphone."""
+    listener = Listener(engine, 0.0)
+    listener.send("abcd", 0.0)
+    drain(engine)
+    listener.send("abcd" * 4, 60.0)
+    assert listener.line.ahead(60.0) < AHEAD_SECONDS  # so much may have been held up
+    while listener.line.deadline == 60.0:
+        assert engine.work()
+    late = listener.line.intake.position - len(sing("abcd"))
+    assert late / 16_000 == pytest.approx(CREDIT_SECONDS, abs=0.1)
+
+
+def test_a_fast_sound_card_is_no_file(engine: Engine) -> None:
+    """Whose clock is half a percent fast is never ahead of his speech, however long he speaks."""
+    block, now = sing("a")[:1280].tobytes(), 0.0
+    listener = Listener(engine, now)
+    for _ in range(2000):
+        now += 0.08 * 0.995
+        engine.submit(listener.line, block, now)
+        assert listener.line.deadline == now
+        engine.work()
+
+
+def test_flushes_and_phrases_are_done_one_in_a_round(engine: Engine, network: ToneNetwork) -> None:
+    """Each takes as long as a round: fifty at once would hold up whoever speaks for fifty."""
+    flushing, live = [Listener(engine) for _ in range(5)], Listener(engine)
+    for one in (live, *flushing):
+        one.send("ab")
+        drain(engine)
+    for one in flushing:
+        engine.submit(one.line, Flush(1), 1.0)
+    for rounds in range(1, 6):
+        live.send("a", 1.0)
+        steps = len(network.company)
+        engine.work()
+        assert sum(isinstance(r, Flushed) for one in flushing for r in one.said) == rounds
+        assert len(network.company) > steps
+
+
+@pytest.mark.parametrize("job", [Flush(7), Configure(500, phrases=("a",)), Configure(500)])
+def test_what_is_repeated_behind_an_end_is_answered(engine: Engine, job: Flush | Configure) -> None:
+    """A client that resumes a session which had ended repeats what was not answered."""
+    ended = recognizer().finish(recognizer().start())[0]
+    said: list[Delivered] = []
+    line = engine.open([ended], Intake(FORMAT), said.extend, 0.0)
+    engine.submit(line, job, 0.0)
+    engine.submit(line, End(), 0.0)
+    drain(engine)
+    assert [type(reply) for reply in said] == [
+        Flushed if isinstance(job, Flush) else Configured,
+        Done,
+    ]
+
+
+def test_audio_behind_an_end_is_refused(engine: Engine) -> None:
+    """It is the client's fault, and said to be."""
+    ended = recognizer().finish(recognizer().start())[0]
+    said: list[Delivered] = []
+    line = engine.open([ended], Intake(FORMAT), said.extend, 0.0)
+    engine.submit(line, bytes(4 * 1280), 0.0)
+    engine.submit(line, End(), 0.0)
+    drain(engine)
+    assert [type(reply) for reply in said] == [Failed]
+    assert isinstance(said[0], Failed)
+    assert said[0].error.code == "out_of_order"
 
 
 def test_among_strangers_nobody_waits(engine: Engine, network: ToneNetwork) -> None:

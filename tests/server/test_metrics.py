@@ -149,6 +149,7 @@ def test_the_meter_measures_delays_and_rounds() -> None:
     assert meter.queue_delay() == 0
     meter.begin([])
     meter.end(0)  # a ping: nothing was recognised
+    assert meter.queue_delay() == 0  # what was forgotten does not come back
     told = read(counts.text({}))
     assert told["asr_queue_delay_seconds_count"] == 180
     assert told["asr_block_compute_seconds_count"] == 60

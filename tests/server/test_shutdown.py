@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +58,29 @@ async def test_what_waits_when_the_server_stops_is_recognised_first() -> None:
     position = heard[-1]["position"]
     assert position >= 16_000
     assert fields_heard(heard) == fields_of(alone(sing(SONG)[:position]))
+
+
+@in_a_loop
+async def test_a_long_backlog_is_recognised_however_long_it_takes() -> None:
+    """`finish_seconds` bounds how long nothing happens, and not the work that was accepted."""
+
+    class Slow(ToneNetwork):
+        def step(self, *args: Any) -> Any:
+            time.sleep(0.05)
+            return super().step(*args)
+
+    async with (
+        serving(recognizer(Slow()), Limits(finish_seconds=0.4)) as service,
+        service.session() as peer,
+    ):
+        await peer.sing(SONG)
+        (session,) = service.server.sessions
+        await until(lambda: session.line and session.line.backlog_ms >= 1000)
+        stopping = asyncio.create_task(service.server.stop())
+        heard = await peer.hear_all()
+        await stopping
+    assert heard[-1]["type"] == "done"
+    assert peer.close_code == 1001
 
 
 @in_a_loop
