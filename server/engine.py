@@ -11,7 +11,8 @@ stream is always due on arrival; a file sent faster than it plays is due in the 
 what time is left; none waits for ever. Audio that completes no block waits for the rest of it: a
 thousand messages of one sample cost one round, not a thousand. Whoever has hardly been heard yet is
 a stranger, and waits a little for those who speak. What takes as long as a round and is no audio (a
-flush, other phrases) is done for one line in a round.
+flush, other phrases) is done for one line in a round, and takes at most half of the time while
+speech waits.
 
 No socket and no event loop in here: `post` brings the replies to wherever sessions live.
 """
@@ -86,7 +87,7 @@ class Engine:
         company: int = 64,
         unread: int = 64,
         meter: Meter | None = None,
-        clock: Callable[[], float] = lambda: -math.inf,
+        clock: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._recognizer = recognizer
         self._answers = Answers(recognizer)
@@ -101,6 +102,7 @@ class Engine:
         self._present = 0.0
         self._spoke = -math.inf  # when somebody was heard last who is no stranger
         self._rhythm = Rhythm()  # of those who speak now
+        self._rest_until = -math.inf  # while speech waits, nothing that takes long is done
         self._occupied = False
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -219,9 +221,12 @@ class Engine:
         audio = [(line, job) for line, job in batch if isinstance(job, list)]
         with self._measured(due, [line for line, _ in audio]):
             replies = self._listen(audio)
+        begun = self._clock()
         for line, job in batch:
             if not isinstance(job, list):
                 replies[line] = self._guarded(line, partial(self._answer, line, *job))
+        ended = self._clock()
+        self._rest_until = max(self._rest_until, ended + (ended - begun))
         self._occupied = False
         self.rounds += 1
         self._hand_over(replies)
@@ -282,12 +287,16 @@ class Engine:
         """
         ready = [line for line in self._waiting if line.unread < self._unread]
         waiting = sorted((self._due(line), n) for n, line in enumerate(ready))
-        speaking = any(ready[n].proved for due, n in waiting if due <= self._present)
+        spoken = [ready[n] for due, n in waiting if due <= self._present and ready[n].proved]
+        speaking = bool(spoken)
         if speaking:
             self._spoke = self._present
         beside = self._present - self._spoke < LISTENING_SECONDS
         room = STRANGERS if beside else self._company
-        asked = False
+        heard = any(
+            ready[n].proved and ready[n].hears_next for d, n in waiting if d <= self._present
+        )
+        asked = heard and self._present < self._rest_until
         chosen: list[Line] = []
         for due, n in waiting:
             line, early = ready[n], due > self._present

@@ -267,6 +267,41 @@ def test_flushes_and_phrases_are_done_one_in_a_round(engine: Engine, network: To
         assert len(network.company) > steps
 
 
+def test_after_what_takes_long_speech_has_its_time(network: ToneNetwork) -> None:
+    """Whoever floods the server with it has half of the time, and not nearly all."""
+    now = 0.0
+
+    def clock() -> float:
+        return now
+
+    engine = made(network, clock=clock)
+    live, flushing = Listener(engine), Listener(engine)
+    for one in (live, flushing):
+        one.send("ab")
+        drain(engine)
+    state_of, flush = engine._recognizer.flush, 0.1  # noqa: SLF001
+
+    def slow(state: Any) -> Any:
+        nonlocal now
+        now += flush
+        return state_of(state)
+
+    engine._recognizer.flush = slow  # type: ignore[method-assign]  # noqa: SLF001
+    now = 1.0
+    for number in range(3):
+        engine.submit(flushing.line, Flush(number), now)
+    engine.work()
+    assert sum(isinstance(r, Flushed) for r in flushing.said) == 1
+    for _ in range(9):
+        live.send("a", now)
+        engine.work()
+        now += 0.01
+        assert sum(isinstance(r, Flushed) for r in flushing.said) == 1
+    now += 0.02
+    engine.work()
+    assert sum(isinstance(r, Flushed) for r in flushing.said) == 2
+
+
 @pytest.mark.parametrize("job", [Flush(7), Configure(500, phrases=("a",)), Configure(500)])
 def test_what_is_repeated_behind_an_end_is_answered(engine: Engine, job: Flush | Configure) -> None:
     """A client that resumes a session which had ended repeats what was not answered."""
