@@ -2,8 +2,9 @@
 
 Between `<!-- figures: begin … -->` and `<!-- figures: end -->` stands the latest recorded row of
 every figure. Benchmarks or figures named behind `only:`, as in
-`<!-- figures: begin only: wer company.words -->`, are shown alone, in that order. With `--check`
-nothing is written: exit code 1 if a table is stale.
+`<!-- figures: begin only: wer company.words -->`, are shown alone, in that order. A figure that was
+measured with another model than the one that ships is marked. With `--check` nothing is written:
+exit code 1 if a table is stale.
 """
 
 from __future__ import annotations
@@ -12,15 +13,20 @@ import argparse
 import json
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import asr
+from asr import bundle
 from asr.errors import DataError
+from asr.recognizer import DECODERS
 from benchmarks.figure import RESULTS, ROOT, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+FORMER = " †"
 BLOCK = re.compile(r"(<!-- figures: begin(.*?)-->\n)(.*?)(<!-- figures: end -->)", re.DOTALL)
 
 
@@ -67,6 +73,17 @@ def latest(results: Path) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+@cache
+def shipped() -> frozenset[str]:
+    """The ids of what ships, as rows have them: the model in each arithmetic, with each decoder."""
+    models = (
+        asr.load(precision=precision, decoder=decoder)
+        for precision in bundle.PRECISIONS
+        for decoder in DECODERS
+    )
+    return frozenset(model.bundle_id[:12] for model in models)
+
+
 def filled(document: str, rows: dict[str, list[dict[str, Any]]]) -> str:
     """The document with every block of figures made anew."""
 
@@ -97,20 +114,30 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     if not rows:
         return ""
     machines = list(dict.fromkeys(row["machine"] for row in rows))
+    former = [_former(row) for row in rows]
     lines = ["| what | figure | spread | target | commit | command |", "|---|---|---|---|---|---|"]
-    for row in rows:
+    for row, older in zip(rows, former, strict=True):
         low, high = (shown(value, row["unit"]) for value in row["spread"])
         target = f"{row['target']}: {'met' if row['met'] else 'missed'}" if row["target"] else ""
         mark = f" ({machines.index(row['machine']) + 1})" if len(machines) > 1 else ""
         lines.append(
             f"| {row['title']} | {shown(row['value'], row['unit'])}{mark} "
             f"| {low if low == high else f'{low} to {high}'} | {target} "
-            f"| {row['commit']} | `{row['command']}` |"
+            f"| {row['commit']}{FORMER if older else ''} | `{row['command']}` |"
         )
     numbered = [
         f"({i}) {name}" if len(machines) > 1 else name for i, name in enumerate(machines, 1)
     ]
-    return "\n".join([*lines, "", f"Measured on {'; '.join(numbered)}.", ""])
+    told = f"Measured on {'; '.join(numbered)}."
+    if any(former):
+        told += f"{FORMER} With the model that shipped then."
+    return "\n".join([*lines, "", told, ""])
+
+
+def _former(row: dict[str, Any]) -> bool:
+    """Whether it was measured with another model than the one that ships."""
+    model = (row.get("details") or {}).get("model_id")
+    return model is not None and model not in shipped()
 
 
 if __name__ == "__main__":

@@ -144,6 +144,17 @@ def test_a_block_may_name_its_benchmarks(tmp_path: Path) -> None:
     assert "(2) Another." in both
 
 
+def test_figures_of_former_models_are_marked() -> None:
+    """Else a table would compare what never stood side by side."""
+    row = {"title": "WER", "value": 1, "unit": "", "spread": [1, 1], "target": None, "met": None}
+    row |= {"machine": "m", "commit": "c", "command": "python"}
+    own, *_ = tables.shipped()
+    ids = [{"model_id": own}, {"model_id": "0" * 12}, {}]
+    text = tables.table([row | {"details": details} for details in ids])
+    assert [line.count("†") for line in text.splitlines()] == [0, 0, 0, 1, 0, 0, 1]
+    assert "†" not in tables.table([row | {"details": {"model_id": own}}])
+
+
 def test_the_tables_of_the_documents_are_fresh(capsys: pytest.CaptureFixture[str]) -> None:
     """A figure in prose that nobody measured is the complaint we have about others."""
     assert tables.main(["--check"]) == 0, capsys.readouterr().out
