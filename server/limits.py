@@ -40,7 +40,8 @@ class Limits:
         stuck_seconds: a single round of recognition that lasts longer makes the server unhealthy.
         retry_seconds: what `Retry-After` says to a refused client.
         resume_seconds: how long a session waits for its client to come back.
-        resume_sessions: how many snapshots wait in memory; beyond it the oldest is forgotten.
+        resume_sessions: how many snapshots wait in memory. Beyond it one is forgotten of a session
+            in which nothing was heard yet, or else of the longest unheard of.
     """
 
     sessions: int = 64
