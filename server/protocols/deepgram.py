@@ -49,7 +49,9 @@ from server.protocols.deepgram_query import (
     Parameters,
     read_endpointing,
     read_format,
+    read_keyterms,
     read_utterance_end,
+    too_long,
     warning,
 )
 from server.protocols.wire import (
@@ -240,7 +242,7 @@ class Deepgram:
         started = parameters.flag("vad_events", default=False)
         self._endpoint_ms, endpoints = read_endpointing(parameters)
         self._wanted = _Wanted(interim, started, read_utterance_end(parameters), endpoints)
-        self._phrases = tuple(map(plain, parameters.texts("keyterm")))
+        self._phrases = read_keyterms(parameters)
         self._warnings = parameters.warnings()
         self._model = hello.model
         self._request_id = str(uuid.uuid4())
@@ -378,6 +380,8 @@ class Deepgram:
         if features or not isinstance(given, list) or not all(isinstance(k, str) for k in given):
             failure = self._failure("only a list of keyterms can be changed in mid-stream")
             return [Answer(write(failure))]
+        if (why := too_long(given)) is not None:
+            return [Answer(write(self._failure(f"keyterms: {why}")))]
         if len(self._waiting) == MAX_NAMES:
             return [Answer(write(self._failure("send audio first: too many of these wait for it")))]
         self._keyterms.append(given)

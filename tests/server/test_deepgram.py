@@ -232,6 +232,15 @@ def test_what_cannot_be_configured_is_refused_in_its_own_shape(change: dict[str,
     assert client.answers(CLOSE)[-1]["type"] == "Metadata"
 
 
+def test_more_keyterms_than_a_model_expects_are_refused_in_mid_stream() -> None:
+    """The stream goes on with those before."""
+    client = desk(*RAW)
+    (answer,) = client.answers({"type": "Configure", "keyterms": ["new york"] * 501})
+    assert answer["type"] == "ConfigureFailure"
+    assert answer["description"] == "keyterms: 1002 words in all; at most 1000"
+    assert client.answers(CLOSE)[-1]["type"] == "Metadata"
+
+
 def test_keyterms_are_expected_where_the_model_can() -> None:
     """At the start and in mid-stream; those that it cannot are named, or left out of the answer."""
     known = next(filter(tiny.searching().knows, language(3, words=30, phones=9, longest=2).words))
@@ -381,6 +390,10 @@ def test_text_that_cannot_be_read_ends_the_stream_with_its_words(message: str) -
         ({"channels": "9"}, "channels is 9"),
         ({"interim_results": "yes"}, "true or false"),
         ({"endpointing": "-1"}, "endpointing"),
+        ({"endpointing": "60001"}, "endpointing"),
+        ({"endpointing": "0000000009999999"}, "endpointing"),
+        ({"endpointing": "0" * 9 + "9" * 4400}, "endpointing"),  # Python reads 4300 digits
+        ({"keyterm": "new " * 1001}, "keyterm: 1001 words in all; at most 1000"),
         ({"utterance_end_ms": "500"}, "1000"),
     ],
 )
