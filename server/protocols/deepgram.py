@@ -256,8 +256,11 @@ class Deepgram:
         self._keyterms: deque[list[str]] = deque()  # of each Configure that is not answered
 
     def opening(self) -> list[Command]:
-        """The stream begins with the connection, or else with the header of a file."""
-        return [] if self._beginning is not None else self._start(self._format)
+        """The stream begins with the connection, or else with the header of a file.
+
+        The client has begun with its address in either case: it may be silent as long as it likes.
+        """
+        return [Answer(())] if self._beginning is not None else self._start(self._format)
 
     def receive(self, message: bytes | str) -> list[Command]:
         """Take in audio, or one of KeepAlive, Finalize, CloseStream and Configure.

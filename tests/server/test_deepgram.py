@@ -20,11 +20,12 @@ from asr.errors import ProtocolError
 from server import keys
 from server.admission import Access
 from server.keys import make_key
+from server.limits import Limits
 from server.protocols.deepgram import Deepgram
 from tests import tiny
 from tests.asr.small_language import language
 from tests.server.conversations import ANYTHING, Desk, hello, objects, survives
-from tests.server.sockets import Service, in_a_loop, serving
+from tests.server.sockets import Service, in_a_loop, serving, until
 from tests.server.sounds import encode, pieces
 from tests.server.tones import RATE, alone, sing
 
@@ -464,6 +465,19 @@ async def test_an_unreadable_message_closes_with_the_services_code_and_reason() 
         with pytest.raises(ConnectionClosed):
             await socket.recv()
     assert (socket.close_code, socket.close_reason) == (1008, "DATA-0000")
+
+
+@pytest.mark.parametrize("query", [RAW, ()])
+@in_a_loop
+async def test_a_client_has_begun_with_its_address(query: tuple[tuple[str, str], ...]) -> None:
+    """It may be silent as long as it likes, also where a file is to say what the audio is."""
+    limits = Limits(start_seconds=0.02)
+    async with serving(limits=limits) as service, listen(service, *query) as socket:
+        (session,) = service.server.sessions
+        now = asyncio.get_running_loop().time
+        await until(lambda: now() > session.watch.opened + 0.2)  # the watch has looked many times
+        await socket.send(json.dumps(CLOSE))
+        assert json.loads(await socket.recv())["type"] == "Metadata"
 
 
 def sdk(port: int, name: str, key: str = "secret") -> Any:
