@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 BATCH: Final = 16  # snapshots written in one go: 1 MB or so
 WAITING: Final = 256  # changes that wait for a Redis that does not answer; then the oldest goes
 ANSWER_SECONDS: Final = 2.0  # within which Redis must answer
+REDIS: Final = "redis>=6,<9"  # what the extra `redis` of this package installs
 RETRY_SECONDS: Final = 1.0  # until it is asked again after it has not
 
 
@@ -447,7 +448,7 @@ def _connect(url: str) -> Redis:
         from redis.backoff import NoBackoff
     except ModuleNotFoundError:
         raise ConfigError(
-            f"{url}: the package redis is not installed: pip install 'asr[redis]'"
+            f"{url}: the package redis is not installed: pip install '{REDIS}'"
         ) from None
     with contextlib.suppress(ValueError):
         return Redis.from_url(

@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
+import sys
+import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -291,3 +295,14 @@ def test_an_address_that_is_none_gives_one_line(url: str) -> None:
     """It says how it is written."""
     with pytest.raises(ConfigError, match="redis://HOST:PORT/DATABASE"):
         RedisStore(url, SEAL, 60.0)
+
+
+def test_a_missing_package_is_named_with_the_versions_that_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By its own name: what is called `asr` on PyPI is another program than this."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
+    (wanted,) = project["project"]["optional-dependencies"]["redis"]
+    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+    with pytest.raises(ConfigError, match=rf"pip install '{re.escape(wanted)}'$"):
+        RedisStore("redis://localhost:6379/0", SEAL, 60.0)
