@@ -151,7 +151,13 @@ class Admission:
         )
 
     def _crowded(self, address: str) -> Refusal | None:
-        """Why there is no place, for this address or for anybody."""
+        """Why there is no place, for anybody or for this address.
+
+        In this order: where all places are taken, another server may have one, and load balancers
+        ask it after a 503 only. By default one address may have them all.
+        """
+        if (refusal := self.unavailable()) is not None:
+            return refusal
         if self.inside.get(address, 0) >= self.limits.address_sessions:
             return Refusal(
                 "address",
@@ -159,7 +165,7 @@ class Admission:
                 f"{address} has {self.limits.address_sessions} sessions, as many as it may",
                 self.limits.retry_seconds,
             )
-        return self.unavailable()
+        return None
 
     def holder(self, request: Request) -> str | None:
         """The name of the key that a request brings, None without a key that is known."""

@@ -177,10 +177,11 @@ class Answer:
     """Something that the protocol says by itself, without the recogniser. A reply, too.
 
     Attributes:
-        message: ready to be sent, behind all replies there are.
+        message: ready to be sent, behind all replies there are; or several, or none: then all that
+            it says is, to the session, that the client has begun.
     """
 
-    message: Message
+    message: Message | tuple[Message, ...]
 
 
 Command = (

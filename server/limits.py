@@ -26,7 +26,7 @@ class Limits:
         unread_messages: messages that may wait for a slow reader, a session. Beyond it the
             session's audio is not recognised until the client reads.
         handshake_seconds: time for the TLS handshake, and again for the request.
-        start_seconds: time from the upgrade to `start`.
+        start_seconds: time from the upgrade to the first message, where the client speaks first.
         session_seconds: time a session may last in all; it then gets its last finals and the error
             `too_long`.
         silent_seconds: time without any message after which the server pings, and again the time in
@@ -41,7 +41,8 @@ class Limits:
         stuck_seconds: a single round of recognition that lasts longer makes the server unhealthy.
         retry_seconds: what `Retry-After` says to a refused client.
         resume_seconds: how long a session waits for its client to come back.
-        resume_sessions: how many snapshots wait in memory; beyond it the oldest is forgotten.
+        resume_sessions: how many snapshots wait in memory. Beyond it one is forgotten of a session
+            in which nothing was heard yet, or else of the longest unheard of.
     """
 
     sessions: int = 64

@@ -1,8 +1,8 @@
 """Where snapshots wait for clients that come back: in this process, or in Redis for many machines.
 
-A store has three bounds: how many sessions it keeps, for how long after they were last heard of,
-and how much waits to be written. A store that cannot be reached costs resumption and nothing else:
-one line in the log when it goes, one when it is back.
+A store has bounds: how many sessions are kept in memory, for how long after they were last heard
+of, and how much waits to be written to Redis. A store that cannot be reached costs resumption and
+nothing else: one line in the log when it goes, one when it is back.
 
 Two servers may hold the same session for a while: one whose client is gone without its knowing, and
 one where that client went on. Whoever claimed the session last owns it, and only the owner writes.
@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 BATCH: Final = 16  # snapshots written in one go: 1 MB or so
 WAITING: Final = 256  # changes that wait for a Redis that does not answer; then the oldest goes
 ANSWER_SECONDS: Final = 2.0  # within which Redis must answer
+REDIS: Final = "redis>=6,<9"  # what the extra `redis` of this package installs
 RETRY_SECONDS: Final = 1.0  # until it is asked again after it has not
 
 
@@ -109,7 +110,9 @@ class MemoryStore:
 
     Args:
         seconds: how long a session is kept after it was last heard of.
-        sessions: how many; where there are more, the longest unheard of goes.
+        sessions: how many, at least 1. Where there are more, one goes in which nothing was heard
+            yet, for its client loses nothing; or else the longest unheard of. The one that has just
+            been kept stays.
         clock: monotonic seconds.
     """
 
@@ -121,19 +124,23 @@ class MemoryStore:
         self.seconds = seconds
         self._sessions = sessions
         self._clock = clock
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()  # the longest unheard of first
+        # Each the longest unheard of first. A connection costs its client next to nothing, and
+        # begins a session: were they all in one line, a flood of them would push out the others.
+        self._empty: OrderedDict[str, _Kept] = OrderedDict()  # nothing was heard in them yet
+        self._heard: OrderedDict[str, _Kept] = OrderedDict()
 
     def __len__(self) -> int:
         """Sessions kept at present."""
         self._expire()
-        return len(self._kept)
+        return len(self._empty) + len(self._heard)
 
     async def open(self) -> None:
         """Nothing is to be done."""
 
     async def close(self) -> None:
         """Forget everything."""
-        self._kept.clear()
+        self._empty.clear()
+        self._heard.clear()
 
     async def keep(self, token: str, owner: str, snapshot: Snapshot) -> bool:
         """Keep it; False if somebody else owns the session."""
@@ -147,7 +154,7 @@ class MemoryStore:
         """The snapshot, with its new owner."""
         del recognizer  # of this process, as the one before
         self._expire()
-        kept = self._kept.get(token)
+        kept = self._find(token)
         if kept is None:
             return None
         kept.owner = owner
@@ -156,31 +163,41 @@ class MemoryStore:
     def touch(self, tokens: Iterable[str]) -> None:
         """Keep them longer."""
         for token in tokens:
-            if (kept := self._kept.get(token)) is not None:
+            if (kept := self._find(token)) is not None:
                 kept.until = self._clock() + self.seconds
-                self._kept.move_to_end(token)
+                self._line_of(kept.snapshot).move_to_end(token)
 
     def forget(self, token: str, owner: str) -> None:
         """Drop it."""
-        kept = self._kept.get(token)
+        kept = self._find(token)
         if kept is not None and kept.owner == owner:
-            del self._kept[token]
+            del self._line_of(kept.snapshot)[token]
+
+    def _find(self, token: str) -> _Kept | None:
+        return self._heard.get(token) or self._empty.get(token)
+
+    def _line_of(self, snapshot: Snapshot) -> OrderedDict[str, _Kept]:
+        """Where the snapshot waits."""
+        return self._heard if snapshot.position else self._empty
 
     def _keep(self, token: str, owner: str, snapshot: Snapshot) -> bool:
-        kept = self._kept.get(token)
-        if kept is not None and kept.owner != owner:
-            return False
-        self._kept[token] = _Kept(snapshot, owner, self._clock() + self.seconds)
-        self._kept.move_to_end(token)
+        kept = self._find(token)
+        if kept is not None:
+            if kept.owner != owner:
+                return False
+            del self._line_of(kept.snapshot)[token]
+        self._line_of(snapshot)[token] = _Kept(snapshot, owner, self._clock() + self.seconds)
         self._expire()
-        while len(self._kept) > self._sessions:
-            self._kept.popitem(last=False)
+        while len(self._empty) + len(self._heard) > self._sessions:
+            others = next(iter(self._empty), token) != token  # it is the last of its line
+            (self._empty if others else self._heard).popitem(last=False)
         return True
 
     def _expire(self) -> None:
         now = self._clock()
-        while self._kept and next(iter(self._kept.values())).until <= now:
-            self._kept.popitem(last=False)
+        for line in (self._empty, self._heard):
+            while line and next(iter(line.values())).until <= now:
+                line.popitem(last=False)
 
 
 class NoStore:
@@ -431,7 +448,7 @@ def _connect(url: str) -> Redis:
         from redis.backoff import NoBackoff
     except ModuleNotFoundError:
         raise ConfigError(
-            f"{url}: the package redis is not installed: pip install 'asr[redis]'"
+            f"{url}: the package redis is not installed: pip install '{REDIS}'"
         ) from None
     with contextlib.suppress(ValueError):
         return Redis.from_url(

@@ -80,7 +80,8 @@ class Watch:
             if now - self.writing_since > limits.write_seconds:
                 self._abort()
         elif not self.begun and now - self.opened > limits.start_seconds:
-            why = f"no start within {limits.start_seconds:g} s; send start first"
+            nothing = f"nothing was sent within {limits.start_seconds:g} s"
+            why = f"{nothing}; send start, or what else the protocol begins with"
             self._end(ProtocolError(why, "no_start", 1008))
         elif now - self.opened > limits.session_seconds:
             lasted = f"the session lasted {limits.session_seconds:g} s, as long as it may"

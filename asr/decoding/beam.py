@@ -231,7 +231,7 @@ class BeamDecoder:
         boost = automaton(numbers, rewards, whole)
         most = 1 << (31 - tables.parameters.lm_bits)
         if len(boost.fail) > most:
-            raise ConfigError(f"phrases: {len(boost.fail)} words in all; at most {most - 1}")
+            raise ConfigError(f"phrases: {len(boost.fail) - 1} words in all; at most {most - 1}")
         look = np.array(tables.look)
         for word, paid in rewards.items():
             score = (int(lm.unigram_prob[word]) * tables.parameters.lm_weight >> 10) + paid

@@ -49,7 +49,9 @@ from server.protocols.deepgram_query import (
     Parameters,
     read_endpointing,
     read_format,
+    read_keyterms,
     read_utterance_end,
+    too_long,
     warning,
 )
 from server.protocols.wire import (
@@ -240,7 +242,7 @@ class Deepgram:
         started = parameters.flag("vad_events", default=False)
         self._endpoint_ms, endpoints = read_endpointing(parameters)
         self._wanted = _Wanted(interim, started, read_utterance_end(parameters), endpoints)
-        self._phrases = tuple(map(plain, parameters.texts("keyterm")))
+        self._phrases = read_keyterms(parameters)
         self._warnings = parameters.warnings()
         self._model = hello.model
         self._request_id = str(uuid.uuid4())
@@ -254,8 +256,11 @@ class Deepgram:
         self._keyterms: deque[list[str]] = deque()  # of each Configure that is not answered
 
     def opening(self) -> list[Command]:
-        """The stream begins with the connection, or else with the header of a file."""
-        return [] if self._beginning is not None else self._start(self._format)
+        """The stream begins with the connection, or else with the header of a file.
+
+        The client has begun with its address in either case: it may be silent as long as it likes.
+        """
+        return [Answer(())] if self._beginning is not None else self._start(self._format)
 
     def receive(self, message: bytes | str) -> list[Command]:
         """Take in audio, or one of KeepAlive, Finalize, CloseStream and Configure.
@@ -378,6 +383,8 @@ class Deepgram:
         if features or not isinstance(given, list) or not all(isinstance(k, str) for k in given):
             failure = self._failure("only a list of keyterms can be changed in mid-stream")
             return [Answer(write(failure))]
+        if (why := too_long(given)) is not None:
+            return [Answer(write(self._failure(f"keyterms: {why}")))]
         if len(self._waiting) == MAX_NAMES:
             return [Answer(write(self._failure("send audio first: too many of these wait for it")))]
         self._keyterms.append(given)

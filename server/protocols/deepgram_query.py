@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from asr.errors import ProtocolError
-from asr.state import MAX_ENDPOINT_MS, MIN_ENDPOINT_MS, Options
+from asr.state import MAX_ENDPOINT_MS, MIN_ENDPOINT_MS, Options, plain
 from server.dialogue import AudioFormat
 from server.formats import MAX_CHANNELS, MAX_RATE, MIN_RATE
-from server.protocols.wire import MAX_NAMES, Fields, show, understood
+from server.protocols.wire import MAX_NAMES, MAX_PHRASE_WORDS, Fields, show, understood
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ENCODINGS: Final = {"linear16": "s16le", "linear32": "f32le", "mulaw": "mulaw", "alaw": "alaw"}
 FILES: Final = {"flac": "flac", "opus": "ogg-opus", "ogg-opus": "ogg-opus"}  # with a header
 MIN_UTTERANCE_END_MS: Final = 1000
+MAX_DIGITS: Final = 9  # of a number: all that are in bounds have fewer
 
 # The reason and the code of the close, which the service's clients look for.
 UNREADABLE: Final = "DATA-0000", 1008
@@ -54,7 +58,7 @@ class Parameters:
         value = self.text(name)
         if value is None:
             return None
-        if not (value.isascii() and value.isdecimal() and len(value) < 10):
+        if not _is_whole(value):
             raise bad(f"{name} must be a whole number, not {show(value)}")
         if not least <= int(value) <= most:
             raise bad(f"{name} is {value}; send {least} to {most}")
@@ -112,7 +116,7 @@ def read_endpointing(wanted: Parameters) -> tuple[int, bool]:
         return Options().endpoint_ms, False
     if given == "true":
         return MIN_ENDPOINT_MS, True
-    if not (given.isascii() and given.isdecimal() and int(given[:9]) <= MAX_ENDPOINT_MS):
+    if not (_is_whole(given) and int(given) <= MAX_ENDPOINT_MS):
         raise bad(f"endpointing must be false or 0 to {MAX_ENDPOINT_MS} ms, not {show(given)}")
     if int(given) < MIN_ENDPOINT_MS:
         wanted.warn("endpointing", f"{MIN_ENDPOINT_MS} ms is the least, and is taken")
@@ -124,6 +128,25 @@ def read_utterance_end(wanted: Parameters) -> int | None:
     return wanted.number("utterance_end_ms", MIN_UTTERANCE_END_MS, MAX_ENDPOINT_MS)
 
 
+def read_keyterms(wanted: Parameters) -> tuple[str, ...]:
+    """Phrases that are likely to be said.
+
+    Raises:
+        ProtocolError: they are too many.
+    """
+    phrases = tuple(map(plain, wanted.texts("keyterm")))
+    why = too_long(phrases)
+    if why is not None:
+        raise bad(f"keyterm: {why}")
+    return phrases
+
+
+def too_long(phrases: Iterable[str]) -> str | None:
+    """Why no model expects so long a list of phrases, or None."""
+    words = sum(len(phrase.split()) for phrase in phrases)
+    return f"{words} words in all; at most {MAX_PHRASE_WORDS}" if words > MAX_PHRASE_WORDS else None
+
+
 def warning(parameter: str, message: str) -> Fields:
     """What the client is told of an option that is not met."""
     return {"parameter": parameter[:64], "type": "unsupported", "message": message}
@@ -132,3 +155,7 @@ def warning(parameter: str, message: str) -> Fields:
 def bad(message: str) -> ProtocolError:
     """The error for an address that cannot be met."""
     return ProtocolError(message, *UNREADABLE)
+
+
+def _is_whole(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS

@@ -4,8 +4,8 @@ Clients of vosk-server mostly say something in JSON first, or send 16-bit sample
 sherpa-onnx's streaming server send float32 samples without any header, and the text `Done` at last.
 So text tells which of them speaks, and so do samples, as soon as they are no silence: a float32 of
 a sample of sound has one of 25 exponents of 256, and every second number of 16 bits would have to
-lie in a band that is not symmetric around zero. Digital silence is the same in both. It is kept, in
-bounds, until something else comes.
+lie in a band that is not symmetric around zero. Digital silence is the same in both, and a few
+samples of sound prove nothing. They are kept, in bounds, until all that has come together tells.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SPEAKERS: Final[dict[str, Callable[[Hello], Protocol]]] = {"vosk": Vosk, "sherpa": Sherpa}
 
-MAX_SILENCE: Final = 640_000  # bytes of silence that are kept: 10 s of float32
+MAX_UNTOLD: Final = 640_000  # bytes that are kept while they do not tell: 10 s of float32
 ENOUGH: Final = 64  # float32 that are not 0, from which a format is told
 EXPONENTS: Final = 103, 127  # of float32 from 2^-24, which is less than a step of 24 bits, below 2
 MOSTLY: Final = 0.9  # of float32 samples have such an exponent
@@ -43,7 +43,8 @@ class Root:
         self._hello = hello
         self._otherwise = otherwise
         self._spoken: Protocol | None = None
-        self._silence = b""  # that came before it could be told
+        self._guess = Guess()
+        self._untold = bytearray()  # what came before it could be told
 
     def opening(self) -> list[Command]:
         """Nothing: the client speaks first."""
@@ -57,15 +58,16 @@ class Root:
         """
         if self._spoken is not None:
             return list(self._spoken.receive(message))
-        name = speaker(message)
+        name = self._guess.hear(message)
         if name is None and self._otherwise == "vosk" and self._keep(message):
             # A client of vosk-server waits for this; the others take no notice of it.
             return [Answer(write({"partial": ""}))]
         self._spoken = spoken = SPEAKERS[name or self._otherwise](self._hello)
         commands = spoken.opening()
-        if self._silence:
-            kept = spoken.receive(self._silence)
+        if self._untold:
+            kept = spoken.receive(bytes(self._untold))
             commands += [command for command in kept if not isinstance(command, Ping)]  # answered
+            self._untold.clear()
         return [*commands, *spoken.receive(message)]
 
     def encode(self, reply: Reply, now: float) -> Message | tuple[Message, ...]:
@@ -74,27 +76,38 @@ class Root:
         return spoken.encode(reply, now)
 
     def _keep(self, message: bytes | str) -> bool:
-        """Keep a message of nothing but silence, if there is room."""
-        if isinstance(message, str) or len(self._silence) + len(message) > MAX_SILENCE:
+        """Keep a message that does not tell, if there is room."""
+        if isinstance(message, str) or len(self._untold) + len(message) > MAX_UNTOLD:
             return False
-        if any(message):
-            return False
-        self._silence += message
+        self._untold += message
         return True
 
 
-def speaker(message: bytes | str) -> str | None:
-    """Whose client sends this as its first message: `vosk`, `sherpa`, or None if none can tell."""
-    if isinstance(message, str):
-        return "sherpa" if message == DONE else "vosk"
-    if len(message) % 4:
-        return "vosk"  # the others cut between samples
-    bits = np.frombuffer(message, "<u4")
-    exponents = (bits[bits << 1 != 0] >> 23) & 0xFF
-    if len(exponents) < ENOUGH:
-        return None
-    lowest, highest = EXPONENTS
-    share = np.count_nonzero((exponents >= lowest) & (exponents <= highest)) / len(exponents)
-    if share >= MOSTLY:
-        return "sherpa"
-    return "vosk" if share <= HARDLY else None
+class Guess:
+    """Whose client it is, from all that it has sent.
+
+    Messages are only counted, and each is looked at once: whoever sends ten seconds in pieces of
+    one sample costs no more than others.
+    """
+
+    def __init__(self) -> None:
+        self._sounding = 0  # samples that are not 0, were they float32
+        self._likely = 0  # of them with an exponent that float32 of sound has
+
+    def hear(self, message: bytes | str) -> str | None:
+        """Take in the next message: `vosk`, `sherpa`, or None if nothing has told by now."""
+        if isinstance(message, str):
+            return "sherpa" if message == DONE else "vosk"
+        if len(message) % 4:
+            return "vosk"  # the others cut between samples
+        bits = np.frombuffer(message, "<u4")
+        exponents = (bits[bits << 1 != 0] >> 23) & 0xFF
+        lowest, highest = EXPONENTS
+        self._sounding += len(exponents)
+        self._likely += int(np.count_nonzero((exponents >= lowest) & (exponents <= highest)))
+        if self._sounding < ENOUGH:
+            return None
+        share = self._likely / self._sounding
+        if share >= MOSTLY:
+            return "sherpa"
+        return "vosk" if share <= HARDLY else None

@@ -225,5 +225,5 @@ def test_too_many_phrases_are_refused() -> None:
     decoder = language(1, words=3).decoder(BeamSettings())
     tables = decoder.tables
     decoder.tables = tables._replace(parameters=tables.parameters._replace(lm_bits=30))
-    with pytest.raises(ConfigError, match="at most 1"):
+    with pytest.raises(ConfigError, match="2 words in all; at most 1"):
         decoder.boosted(["w0 w1"])

@@ -111,7 +111,7 @@ class Desk:
                 self._line.partial_words = command.partial_words
                 self._tell([Ready(0, MODEL, (*command.unsupported, *unsupported))])
             case Answer(message):
-                self.said.append(message)
+                self.said += message if isinstance(message, tuple) else (message,)
             case Discard():
                 if self._line is not None:
                     self._engine.close(self._line)

@@ -43,7 +43,7 @@ def test_never_more_sessions_than_there_may_be(moves: list[tuple[str, bool]]) ->
         if comes:
             refused = reason(door, request(), address)
             expected = (
-                "address" if inside.count(address) == 2 else "full" if len(inside) == 5 else ""
+                "full" if len(inside) == 5 else "address" if inside.count(address) == 2 else ""
             )
             assert refused == expected
             if not refused:
@@ -109,6 +109,16 @@ def test_a_server_that_cannot_serve_says_when_to_come_back(
     assert (refusal.reason, refusal.status) == (expected, HTTPStatus.SERVICE_UNAVAILABLE)
     assert refusal.headers == {"Retry-After": "5"}
     assert reason(door, request()) == expected
+
+
+def test_a_full_server_says_so_to_an_address_that_has_all_its_sessions() -> None:
+    """A load balancer, whose clients share an address, asks another server on 503 only."""
+    door = open_door(Limits(sessions=2, address_sessions=2))
+    for _ in range(2):
+        door.enter(ADDRESS)
+    for refusal in (door.refusal(request(), ADDRESS, 0.0), door.stranger(ADDRESS, 0.0)):
+        assert refusal is not None
+        assert (refusal.reason, refusal.status) == ("full", HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def test_without_a_key_nobody_learns_how_full_it_is() -> None:

@@ -20,11 +20,12 @@ from asr.errors import ProtocolError
 from server import keys
 from server.admission import Access
 from server.keys import make_key
+from server.limits import Limits
 from server.protocols.deepgram import Deepgram
 from tests import tiny
 from tests.asr.small_language import language
 from tests.server.conversations import ANYTHING, Desk, hello, objects, survives
-from tests.server.sockets import Service, in_a_loop, serving
+from tests.server.sockets import Service, in_a_loop, serving, until
 from tests.server.sounds import encode, pieces
 from tests.server.tones import RATE, alone, sing
 
@@ -232,6 +233,15 @@ def test_what_cannot_be_configured_is_refused_in_its_own_shape(change: dict[str,
     assert client.answers(CLOSE)[-1]["type"] == "Metadata"
 
 
+def test_more_keyterms_than_a_model_expects_are_refused_in_mid_stream() -> None:
+    """The stream goes on with those before."""
+    client = desk(*RAW)
+    (answer,) = client.answers({"type": "Configure", "keyterms": ["new york"] * 501})
+    assert answer["type"] == "ConfigureFailure"
+    assert answer["description"] == "keyterms: 1002 words in all; at most 1000"
+    assert client.answers(CLOSE)[-1]["type"] == "Metadata"
+
+
 def test_keyterms_are_expected_where_the_model_can() -> None:
     """At the start and in mid-stream; those that it cannot are named, or left out of the answer."""
     known = next(filter(tiny.searching().knows, language(3, words=30, phones=9, longest=2).words))
@@ -381,6 +391,10 @@ def test_text_that_cannot_be_read_ends_the_stream_with_its_words(message: str) -
         ({"channels": "9"}, "channels is 9"),
         ({"interim_results": "yes"}, "true or false"),
         ({"endpointing": "-1"}, "endpointing"),
+        ({"endpointing": "60001"}, "endpointing"),
+        ({"endpointing": "0000000009999999"}, "endpointing"),
+        ({"endpointing": "0" * 9 + "9" * 4400}, "endpointing"),  # Python reads 4300 digits
+        ({"keyterm": "new " * 1001}, "keyterm: 1001 words in all; at most 1000"),
         ({"utterance_end_ms": "500"}, "1000"),
     ],
 )
@@ -451,6 +465,19 @@ async def test_an_unreadable_message_closes_with_the_services_code_and_reason() 
         with pytest.raises(ConnectionClosed):
             await socket.recv()
     assert (socket.close_code, socket.close_reason) == (1008, "DATA-0000")
+
+
+@pytest.mark.parametrize("query", [RAW, ()])
+@in_a_loop
+async def test_a_client_has_begun_with_its_address(query: tuple[tuple[str, str], ...]) -> None:
+    """It may be silent as long as it likes, also where a file is to say what the audio is."""
+    limits = Limits(start_seconds=0.02)
+    async with serving(limits=limits) as service, listen(service, *query) as socket:
+        (session,) = service.server.sessions
+        now = asyncio.get_running_loop().time
+        await until(lambda: now() > session.watch.opened + 0.2)  # the watch has looked many times
+        await socket.send(json.dumps(CLOSE))
+        assert json.loads(await socket.recv())["type"] == "Metadata"
 
 
 def sdk(port: int, name: str, key: str = "secret") -> Any:

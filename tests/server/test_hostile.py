@@ -293,6 +293,10 @@ async def test_a_client_that_never_starts_is_sent_away() -> None:
     async with serving(limits=limits) as service, service.connect() as connection:
         (error,) = await Peer(connection).hear_all()
     assert (error["code"], connection.close_code) == ("no_start", 1008)
+    # Other protocols say the same, and have no `start`.
+    assert error["message"] == (
+        "nothing was sent within 0.2 s; send start, or what else the protocol begins with"
+    )
 
 
 @in_a_loop

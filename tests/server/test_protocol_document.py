@@ -162,7 +162,7 @@ def test_the_numbers_in_the_text_are_those_of_the_program() -> None:
         assert f"`{encoding}`" in TEXT
     assert f"{MIN_ENDPOINT_MS} to {MAX_ENDPOINT_MS}; default {Options().endpoint_ms}" in TEXT
     assert f"at most {native.MAX_ID} characters" in TEXT
-    assert f"no `start` within {limits.start_seconds:g} s" in TEXT
+    assert f"nothing was sent within {limits.start_seconds:g} s" in TEXT
     assert f"for {limits.resume_seconds:g} s (`--resume-seconds`)" in TEXT
     assert f"the last {KEPT_WORDS} words" in TEXT
     assert f"of more than {native.MAX_START} characters" in TEXT

@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from asr.audio import to_s16le
-from server.protocols.root import MAX_SILENCE, Root, speaker
+from server.protocols.root import ENOUGH, MAX_UNTOLD, Guess, Root
 from server.routes import with_root
 from tests.server.command import serve
 from tests.server.conversations import ANYTHING, Desk, hello, survives
@@ -48,8 +48,8 @@ sounds = st.builds(
 @given(sounds)
 def test_sound_is_never_taken_for_the_other_format(sound: Any) -> None:
     """However loud, low or noisy it is, clipped included."""
-    assert speaker(to_s16le(sound)) == "vosk"
-    assert speaker(sound.tobytes()) == "sherpa"
+    assert Guess().hear(to_s16le(sound)) == "vosk"
+    assert Guess().hear(sound.tobytes()) == "sherpa"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_sound_is_never_taken_for_the_other_format(sound: Any) -> None:
 )
 def test_the_first_message_tells_or_is_silence(message: bytes | str, who: str | None) -> None:
     """Text always tells; nothing and silence never do."""
-    assert speaker(message) == who
+    assert Guess().hear(message) == who
 
 
 def test_silence_is_answered_and_kept_until_sound_tells_who_speaks() -> None:
@@ -75,6 +75,32 @@ def test_silence_is_answered_and_kept_until_sound_tells_who_speaks() -> None:
         silent, whole = (Desk(Root(hello())) for _ in range(2))
         assert silent.answers(SILENCE, SILENCE) == [{"partial": ""}] * 2
         assert _begins(silent.hear(sent, last)) == _begins(whole.hear(2 * SILENCE + sent, last))
+
+
+@given(st.integers(1, ENOUGH - 1), st.integers(0, 3))
+@settings(max_examples=10)
+def test_a_few_samples_of_sound_are_kept_like_silence(few: int, silent: int) -> None:
+    """A recording may begin anywhere in a message: of its first samples no more tell than of 0."""
+    song = sing(SONG)
+    song = song[np.argmax(song != 0) :]
+    for sent, last in ((song.tobytes(), "Done"), (to_s16le(song), EOF)):
+        cut = 4 * few
+        pieces, whole = (Desk(Root(hello())) for _ in range(2))
+        kept = [SILENCE] * silent + [SILENCE + sent[:cut]]
+        assert pieces.answers(*kept) == [{"partial": ""}] * len(kept)
+        at_once = whole.hear(b"".join(kept) + sent[cut:], last)
+        assert _begins(pieces.hear(sent[cut:], last)) == _begins(at_once)
+
+
+@given(st.integers(1, 20), st.booleans())
+@settings(max_examples=10)
+def test_sound_tells_however_small_its_pieces(samples: int, floats: bool) -> None:  # noqa: FBT001 - hypothesis passes it by position
+    """What was kept counts: no single message need hold enough."""
+    song = sing(SONG)[: RATE // 2]
+    data = song.tobytes() if floats else to_s16le(song)
+    guess, size = Guess(), 4 * samples
+    told = [guess.hear(data[at : at + size]) for at in range(0, len(data) - size, size)]
+    assert set(told) == {None, "sherpa" if floats else "vosk"}
 
 
 def _begins(messages: list[Any]) -> list[tuple[str, float]]:
@@ -98,7 +124,7 @@ def test_silence_is_kept_in_bounds() -> None:
     """Then it is decided without: who is silent for ever costs no more memory than others."""
     desk = Desk(Root(hello()))
     silence = bytes(64_000)
-    for _ in range(2 * MAX_SILENCE // len(silence)):
+    for _ in range(2 * MAX_UNTOLD // len(silence)):
         assert desk.answers(silence) == [{"partial": ""}]
     assert desk.answers(to_s16le(sing(SONG, 8000)), EOF)[0]["text"] == "a b c"
 

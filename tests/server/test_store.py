@@ -5,9 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
+import sys
+import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from asr.errors import ConfigError, ProtocolError
 from server.dialogue import AudioFormat
@@ -34,6 +40,9 @@ def at(position: int) -> Snapshot:
     (samples,) = intake.take([(bytes(4 * position), 0.0)])
     state, _ = LISTENS.step(LISTENS.start(), samples)
     return Snapshot("{}", (state,), intake.saved, ((),))
+
+
+SNAPSHOTS = [at(position) for position in range(3)]
 
 
 @pytest.fixture(scope="module")
@@ -164,11 +173,49 @@ def test_memory_keeps_no_more_than_it_may() -> None:
     async def run() -> None:
         store = MemoryStore(60.0, 3)
         for number in range(5):
-            assert await store.keep(f"t{number}", "a", at(number))
+            assert await store.keep(f"t{number}", "a", at(1 + number))
             store.touch(["t0"])
         assert len(store) == 3
         kept = [await position(store, f"t{n}", "b") for n in range(5)]
-        assert kept == [0, None, None, 3, 4]
+        assert kept == [1, None, None, 4, 5]
+
+    run()
+
+
+def test_sessions_in_which_nothing_was_heard_push_out_each_other() -> None:
+    """Whoever opens connections and leaves costs the others, who come back, no word."""
+
+    @in_a_loop
+    async def run() -> None:
+        store = MemoryStore(60.0, 3)
+        for number in range(2):
+            assert await store.keep(f"heard{number}", "a", at(5))
+        for number in range(9):
+            assert await store.keep(f"empty{number}", "a", at(0))
+        assert len(store) == 3
+        assert [await position(store, f"heard{n}", "b") for n in range(2)] == [5, 5]
+        assert [await position(store, f"empty{n}", "b") for n in (7, 8)] == [None, 0]
+
+    run()
+
+
+@given(
+    st.integers(1, 4),
+    st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from([0, 0, 1, 2])), max_size=40),
+)
+def test_memory_keeps_what_was_kept_last(room: int, kept: list[tuple[str, int]]) -> None:
+    """In bounds, each session once, with its last snapshot, empty or not."""
+
+    @in_a_loop
+    async def run() -> None:
+        store = MemoryStore(60.0, room)
+        for number, (token, place) in enumerate(kept, start=1):
+            assert await store.keep(token, "a", SNAPSHOTS[place])
+            assert len(store) <= min(room, number)
+            assert await position(store, token, "a") == place
+        for token in "abcdef":
+            store.forget(token, "a")
+        assert len(store) == 0
 
     run()
 
@@ -248,3 +295,14 @@ def test_an_address_that_is_none_gives_one_line(url: str) -> None:
     """It says how it is written."""
     with pytest.raises(ConfigError, match="redis://HOST:PORT/DATABASE"):
         RedisStore(url, SEAL, 60.0)
+
+
+def test_a_missing_package_is_named_with_the_versions_that_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By its own name: what is called `asr` on PyPI is another program than this."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
+    (wanted,) = project["project"]["optional-dependencies"]["redis"]
+    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+    with pytest.raises(ConfigError, match=rf"pip install '{re.escape(wanted)}'$"):
+        RedisStore("redis://localhost:6379/0", SEAL, 60.0)
