@@ -293,10 +293,8 @@ class Engine:
             self._spoke = self._present
         beside = self._present - self._spoke < LISTENING_SECONDS
         room = STRANGERS if beside else self._company
-        heard = any(
-            ready[n].proved and ready[n].hears_next for d, n in waiting if d <= self._present
-        )
-        asked = heard and self._present < self._rest_until
+        resting = self._present < self._rest_until
+        asked = resting and any(line.hears_next for line in spoken)
         chosen: list[Line] = []
         for due, n in waiting:
             line, early = ready[n], due > self._present
