@@ -61,3 +61,8 @@ class ServerError(Error):
 
 class StateError(Error):
     """Saved state that is damaged, of another version, or belongs to another model."""
+
+
+def install(extra: str) -> str:
+    """The cure for a package that is missing, in words: PyPI's `asr` is another program."""
+    return f"pip install '.[{extra}]' in the checkout, or 'asr-….whl[{extra}]' of a wheel"

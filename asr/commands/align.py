@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         Error: nothing can be aligned, there is no model, or the result cannot be written.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when NumPy is loaded
-    from asr.errors import ConfigError, Error
+    from asr.errors import ConfigError, Error, install
     from asr.manifest import write_manifest
     from training.aligner import UNWRITABLE, align_rows, load_aligner
     from training.data import manifest_rows
@@ -94,9 +94,7 @@ def run(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise ConfigError(
-            f"{args.model}: a checkpoint needs torch: pip install 'asr[train]'"
-        ) from None
+        raise ConfigError(f"{args.model}: a checkpoint needs torch: {install('train')}") from None
     write_manifest(args.out, found.rows)
     for line in report(found):
         print(line, file=sys.stderr)

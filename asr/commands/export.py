@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the bundle, and tell its files, sizes and errors on standard error."""
-    from asr.errors import ConfigError
+    from asr.errors import ConfigError, install
 
     try:
         from training.checkpoint import read_checkpoint
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if error.name not in {"torch", "onnx"}:
             raise
-        raise ConfigError(f"export needs {error.name}: pip install 'asr[train]'") from error
+        raise ConfigError(f"export needs {error.name}: {install('train')}") from error
     card = _read_card(args.card) if args.card else None
     source = _language(args)
     checkpoint = read_checkpoint(args.checkpoint)

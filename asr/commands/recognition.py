@@ -174,6 +174,7 @@ def load(model: str | None, precision: str, decoder: str | None = None) -> Any:
         Error: it cannot be loaded, or the packages that a checkpoint needs are not installed.
     """
     import asr
+    from asr.errors import install
 
     if model is None or not model.endswith(".pt"):
         return asr.load(model, precision=precision, decoder=decoder)
@@ -188,7 +189,7 @@ def load(model: str | None, precision: str, decoder: str | None = None) -> Any:
             raise
         raise asr.ConfigError(
             f"{model}: a checkpoint runs through PyTorch, which is not installed: "
-            "pip install 'asr[train]', or make a bundle of it with asr export"
+            f"{install('train')}; or make a bundle of it with asr export"
         ) from None
     return load_checkpoint_recognizer(model)
 

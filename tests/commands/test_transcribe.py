@@ -405,7 +405,7 @@ def test_a_checkpoint_without_pytorch_names_the_cure(speech, monkeypatch, capsys
     monkeypatch.delitem(sys.modules, "training.torch_backend", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert commands.main(["transcribe", str(speech), "--model", "runs/best.pt"]) == 1
-    assert "pip install 'asr[train]'" in capsys.readouterr().err
+    assert "pip install '.[train]'" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
