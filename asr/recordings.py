@@ -2,8 +2,8 @@
 
 They are given as files, folders, manifests or lists of paths. A recording has a name (as it was
 given), a place, and a target: the name of its transcript in a folder of results, which depends on
-nothing but how the recording was given. So the same words on the command line mean the same
-transcripts tomorrow.
+nothing but how the recording was given (and `apart`, on whether another differs by its extension
+alone). So the same words on the command line mean the same transcripts tomorrow.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import IO, TYPE_CHECKING, cast
 
@@ -101,6 +102,25 @@ def listed(file: Path) -> Iterator[Recording]:
         raise DataError(f"{file}: names no recordings")
     for name in names:
         yield Recording.of(name, _tree(name))
+
+
+def apart(found: Sequence[Recording]) -> list[Recording]:
+    """The recordings, with their extensions in the targets of those that would share one.
+
+    `talk.wav` and `talk.mp3` have the targets `talk.wav` and `talk.mp3`. Those that differ by their
+    folders alone, and what is there twice, still share one.
+    """
+    found = list(found)
+    whole: set[int] = set()  # those that have their extension
+    while True:
+        numbers = Counter(recording.target for recording in found)
+        shared = {n for n, recording in enumerate(found) if numbers[recording.target] > 1} - whole
+        if not shared:
+            return found
+        whole |= shared  # which may now share one with `talk.wav.mp3`
+        for n in shared:
+            extension = os.path.splitext(found[n].name)[1]  # noqa: PTH122 - as in `_bare`
+            found[n] = replace(found[n], target=found[n].target + extension)
 
 
 def opened(path: str, raw: int | None) -> tuple[int, Iterator[Samples]]:

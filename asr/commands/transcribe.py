@@ -203,7 +203,7 @@ def _recordings(args: argparse.Namespace) -> list[Recording]:
     found = list(recordings.find(args.files))
     if args.files_from is not None:
         found += recordings.listed(args.files_from)
-    return found
+    return recordings.apart(found)
 
 
 def _check(args: argparse.Namespace, found: list[Recording]) -> None:
@@ -237,10 +237,13 @@ def _check_folder(args: argparse.Namespace, found: list[Recording]) -> None:
         raise UsageError("--partials shows words on the screen; drop it, or --output")
     names: dict[str, str] = {}
     for recording in found:
-        if recording.target in names:
+        other = names.get(recording.target)
+        if other == recording.name:
+            raise UsageError(f"{other} is given twice; name it once")
+        if other is not None:
             raise UsageError(
-                f"{names[recording.target]} and {recording.name} would be written to one name, "
-                f"{recording.target!r}; give the folder they lie in, or --files-from"
+                f"{other} and {recording.name} would be written to one name, {recording.target!r}; "
+                "give the folder they lie in, or --files-from"
             )
         names[recording.target] = recording.name
 

@@ -133,7 +133,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(model, speech, capsys, tmp_
     "arguments",
     [
         ["a.wav", "b.wav", "--format", "srt"],
-        ["x/a.wav", "y/a.flac", "--output", "somewhere"],
+        ["x/a.wav", "y/a.wav", "--output", "somewhere"],
         ["-", "-"],
         ["a.wav", "--output", ""],
         ["a.wav", "--url", "ws://localhost:1", "--model", "english"],
