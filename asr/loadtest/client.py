@@ -22,7 +22,7 @@ from websockets.exceptions import InvalidStatus, InvalidURI
 from websockets.frames import Frame, Opcode
 from websockets.uri import WebSocketURI, parse_uri
 
-from asr.client import PATH
+from asr.client import PATH, shown
 from asr.errors import ServerError
 
 if TYPE_CHECKING:
@@ -81,7 +81,9 @@ def address_of(url: str) -> WebSocketURI:
         parts = urlsplit(url)
         return parse_uri(url if parts.path.strip("/") else parts._replace(path=PATH).geturl())
     except (InvalidURI, ValueError) as error:
-        raise ServerError(f"{url}: no websocket address; write it as ws://HOST:PORT") from error
+        raise ServerError(
+            f"{shown(url)}: no websocket address; write it as ws://HOST:PORT"
+        ) from error
 
 
 async def speak(

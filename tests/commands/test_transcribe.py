@@ -311,6 +311,7 @@ def test_a_server_that_is_not_there_ends_the_job(model, speech, capsys, tmp_path
     )
     if into_a_folder:
         assert [path.name for path in (tmp_path / "out").glob("*.txt")] == ["long talk.txt"]
+        assert commands.main([*arguments[:-1], f"{url}?key=SECRET", files[1]]) == 0  # the same job
 
 
 @pytest.mark.parametrize("rate", [4000, 44099, 96000])
