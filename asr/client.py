@@ -12,6 +12,7 @@ import os
 import random
 import re
 import threading
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from typing import Final as Constant
 from urllib.parse import urlsplit
@@ -304,7 +305,7 @@ async def _connected(url: str) -> AsyncIterator[ClientConnection]:
         async with connect(
             _address(url),
             compression=None,  # audio does not get smaller
-            additional_headers=_credentials(),
+            additional_headers=credentials(),
             ping_interval=PING_SECONDS,
             ping_timeout=PONG_SECONDS,
         ) as connection:
@@ -345,7 +346,7 @@ def shown(url: str) -> str:
     return re.sub(r"^(\w+://)?[^?#]*@", r"\1", re.split(r"[?#]", url, maxsplit=1)[0])
 
 
-def _credentials() -> dict[str, str]:
+def credentials() -> dict[str, str]:
     """The API key of the environment, for servers that want one; so it is in no address or log."""
     key = os.environ.get(KEY_VARIABLE, "").strip()
     return {"Authorization": f"Bearer {key}"} if key else {}
@@ -372,6 +373,8 @@ def _refusal(error: InvalidStatus) -> str:
     response = error.response
     lines = (response.body or b"").decode("utf-8", "replace").split("\n")
     said = lines[0].strip()[:200]
+    if response.status_code == HTTPStatus.UNAUTHORIZED:  # what programs do about it helps nobody
+        said = f"{said.partition(';')[0] or 'no valid API key'}; put one into {KEY_VARIABLE}"
     return f"the server refused with HTTP {response.status_code}" + (f": {said}" if said else "")
 
 

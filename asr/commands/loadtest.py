@@ -33,7 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         help="what is said: audio files, manifests (.jsonl), folders (default: the demo recording)",
     )
-    parser.add_argument("--url", default=URL, metavar="WS_URL", help=f"the server (default: {URL})")
+    parser.add_argument(
+        "--url",
+        default=URL,
+        metavar="WS_URL",
+        help=f"the server; with the API key of the variable ASR_KEY (default: {URL})",
+    )
     parser.add_argument(
         "--streams",
         type=_count,

@@ -52,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url",
         metavar="WS_URL",
-        help="let a server recognise, such as ws://127.0.0.1:8765, instead of a model here",
+        help="let a server recognise, such as ws://127.0.0.1:8765, instead of a model here; "
+        "with the API key of the variable ASR_KEY",
     )
     parser.add_argument(
         "--phrase",
