@@ -24,6 +24,10 @@ class ConfigError(Error):
     """A configuration with an unknown key, or a value that makes no sense."""
 
 
+class UsageError(ConfigError):
+    """Arguments of a command that are wrong, or make no sense together; exit code 2."""
+
+
 class DataError(Error):
     """Training or evaluation data that cannot be used."""
 

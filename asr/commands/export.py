@@ -122,9 +122,8 @@ def _language(args: argparse.Namespace) -> LanguageSource | None:
     """
     from dataclasses import fields
 
-    from asr.commands import UsageError
     from asr.decoding.settings import BeamSettings
-    from asr.errors import ConfigError
+    from asr.errors import ConfigError, UsageError
     from training.decoding import LanguageSource
 
     if args.lm is None:

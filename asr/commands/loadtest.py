@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.commands import FAILED
+from asr.commands.arguments import websocket
 from asr.commands.counts import counted
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--url",
+        type=websocket,
         default=URL,
         metavar="WS_URL",
         help=f"the server; with the API key of the variable ASR_KEY (default: {URL})",

@@ -6,6 +6,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from asr.commands.arguments import websocket
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable
@@ -51,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     parser.add_argument(
         "--url",
+        type=websocket,
         metavar="WS_URL",
         help="let a server recognise, such as ws://127.0.0.1:8765, instead of a model here; "
         "with the API key of the variable ASR_KEY",
@@ -106,7 +109,7 @@ def options(args: argparse.Namespace) -> Options:
     Raises:
         UsageError: a phrase has no words.
     """
-    from asr.commands import UsageError
+    from asr.errors import UsageError
     from asr.state import Options, plain
 
     phrases = tuple(map(plain, args.phrase))
@@ -137,7 +140,7 @@ def choose(args: argparse.Namespace, notice: Callable[[str], None] = tell) -> Re
         UsageError: the arguments contradict each other.
         Error: the model cannot be loaded.
     """
-    from asr.commands import UsageError
+    from asr.errors import UsageError
 
     if args.url is not None:
         if args.model is not None or args.precision != "int8" or args.decoder is not None:

@@ -109,8 +109,7 @@ def run(args: argparse.Namespace) -> int:
         Error: a text cannot be read, a package is missing, or the folder is of another kind.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when NumPy is loaded
-    from asr.commands import UsageError
-    from asr.errors import ConfigError, install
+    from asr.errors import ConfigError, UsageError, install
 
     if args.phrases and args.cover:
         raise UsageError("--cover goes with running text, not with --phrases")

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         0, or 130 when the run was asked to stop before its end.
     """
     from asr.commands import INTERRUPTED
-    from asr.errors import ConfigError, install
+    from asr.errors import ConfigError, UsageError, install
 
     try:
         from training.preparation import download, prepare, read_all
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"training needs {error.name}: {install('train')}") from error
     recipe = read_recipe(args.recipe, args.set)
     if args.init and args.resume:
-        raise ConfigError("--init begins a run and --resume goes on with one: give only one")
+        raise UsageError("--init begins a run and --resume goes on with one: give only one")
     start = read_start(args.init) if args.init else None
     if args.check:
         if args.download:

@@ -192,7 +192,7 @@ def _watcher(args: argparse.Namespace, screen: Screen | None) -> Callable[[Event
 def _recordings(args: argparse.Namespace) -> list[Recording]:
     """All that is to be transcribed."""
     from asr import recordings
-    from asr.commands import UsageError
+    from asr.errors import UsageError
 
     if args.files.count(STDIN) > 1:
         raise UsageError("standard input (-) can be read only once")
@@ -208,7 +208,7 @@ def _recordings(args: argparse.Namespace) -> list[Recording]:
 
 def _check(args: argparse.Namespace, found: list[Recording]) -> None:
     """Refuse arguments that contradict each other, before anything is loaded or written."""
-    from asr.commands import UsageError
+    from asr.errors import UsageError
 
     several = args.cluster is not None or args.jobs > 1
     if args.output == STDIN:
@@ -229,7 +229,7 @@ def _check(args: argparse.Namespace, found: list[Recording]) -> None:
 
 
 def _check_folder(args: argparse.Namespace, found: list[Recording]) -> None:
-    from asr.commands import UsageError
+    from asr.errors import UsageError
 
     if not args.output:
         raise UsageError("--output names no folder (a variable that is not set?)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -148,11 +147,10 @@ def test_a_server_that_is_not_there_is_one_line(
     """The first thing that goes wrong."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    for address in (f"ws://shop:SECRET@127.0.0.1:{port}", f"127.0.0.1:{port}"):
-        assert loadtest("--url", f"{address}?key=SECRET", *songs) == 1
-        told = capsys.readouterr().err
-        assert "SECRET" not in told
-        assert re.search("connection refused|write it as ws://HOST:PORT", told.splitlines()[-1])
+    assert loadtest("--url", f"ws://shop:SECRET@127.0.0.1:{port}?key=SECRET", *songs) == 1
+    told = capsys.readouterr().err
+    assert "connection refused" in told.splitlines()[-1]
+    assert "SECRET" not in told
 
 
 @pytest.mark.parametrize(
