@@ -8,6 +8,7 @@ alone). So the same words on the command line mean the same transcripts tomorrow
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import sys
@@ -96,7 +97,7 @@ def listed(file: Path) -> Iterator[Recording]:
         raise DataError(f"{file}: cannot be read as a list of paths: {error.strerror}") from None
     if b"\0" in data:
         raise DataError(f"{file}: cannot be read as a list of paths, one a line: it has bytes of 0")
-    lines = os.fsdecode(data).split("\n")
+    lines = os.fsdecode(data.removeprefix(codecs.BOM_UTF8)).split("\n")
     names = [line.removesuffix("\r") for line in lines if line.strip()]
     if not names:
         raise DataError(f"{file}: names no recordings")

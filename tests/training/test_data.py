@@ -147,9 +147,9 @@ def test_validation_keeps_words_that_cannot_be_written(manifest: Path) -> None:
         (None, "No such file"),
         (b"\xff", "not UTF-8"),
         (b"\n", "m.jsonl: holds no rows"),
-        (b'{"audio": "a"}\n\n{"audio": ', "m.jsonl:3: no JSON object"),
-        (b"[1]\n", "m.jsonl:1: no JSON object with the key `audio`"),
-        (b'{"audio": 3}\n', "m.jsonl:1: no JSON object with the key `audio`"),
+        (b'{"audio": "a"}\n\n{"audio": ', "m.jsonl:3: no JSON object: Expecting value"),
+        (b"[1]\n", "m.jsonl:1: no JSON object, but"),
+        (b'{"audio": 3}\n', "m.jsonl:1: needs the key `audio`"),
     ],
 )
 def test_a_bad_manifest_is_named_by_line(
