@@ -191,6 +191,18 @@ def timed(values: object) -> tuple[tuple[str, int, int], ...]:
     return tuple(found)
 
 
+def named(name: object, audio: Path, message: str) -> str:
+    """What is wrong with a recording, with its name once: in front, unless its path stands there.
+
+    Args:
+        name: its id.
+        audio: its path.
+        message: such as an `AudioError` has it, which begins with the path.
+    """
+    known = message.startswith(f"{audio}: ") and str(name) in str(audio)
+    return message if known else f"{name}: {message}"
+
+
 def write_manifest(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a manifest whole, or leave what was there: somebody may be reading it.
 

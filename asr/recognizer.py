@@ -336,7 +336,10 @@ class Recognizer:
 
         if not isinstance(self.decoder, BeamDecoder):
             wish = "phrases" if options.phrases else "n_best"
-            raise ConfigError(f"{wish}: only a model with a language can do that")
+            raise ConfigError(
+                f"{wish}: only a model with a language can do that, and by search; leave out "
+                "--decoder greedy, or take such a model"
+            )
         if not options.phrases:
             return self.decoder
         expecting = self._expecting.get(options.phrases)

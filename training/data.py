@@ -155,12 +155,14 @@ def load(
         good.append(utterance)
     bad = sum(count for kind, count in faults.counts.items() if kind not in OUT_OF_BOUNDS)
     if not good or bad > rule.bad_share * (len(good) + bad):
-        share = f"{bad} of {len(good) + bad} utterances cannot be used"
+        left_out = faults.counts.total()
+        share = f"{left_out} of {left_out + len(good)} utterances cannot be used"
         raise DataError(f"{where}: {share}: {'; '.join(faults.lines()) or 'it is empty'}")
     return good, faults
 
 
-OUT_OF_BOUNDS = ("shorter than wanted", "longer than wanted")  # left out by choice, no fault
+SHORTER, LONGER = "shorter than batches.shortest", "longer than batches.longest"
+OUT_OF_BOUNDS = (SHORTER, LONGER)  # left out by choice, no fault
 
 
 class _Unusable(Exception):  # noqa: N818 - never leaves this file
@@ -180,9 +182,9 @@ def _utterance(row: dict[str, Any], name: str, heads: Mapping[str, Units], rule:
     if type(samples) is not int or samples < 1:
         raise _Unusable("a length that is no number of samples", repr(samples))
     if samples < rule.shortest:
-        raise _Unusable("shorter than wanted")
+        raise _Unusable(SHORTER)
     if samples > rule.longest:
-        raise _Unusable("longer than wanted")
+        raise _Unusable(LONGER)
     targets = _targets(text, samples, heads, rule)
     return Utterance(name, path, samples, text, targets, _phone_times(row, samples))
 

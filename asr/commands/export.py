@@ -117,7 +117,7 @@ def _language(args: argparse.Namespace) -> LanguageSource | None:
     """The language that the arguments ask for.
 
     Raises:
-        UsageError: there is something for a language, but no language model.
+        UsageError: there is something for a language, but no language model, or no lexicon.
         ConfigError: a setting is unknown or makes no sense.
     """
     from dataclasses import fields
@@ -135,6 +135,8 @@ def _language(args: argparse.Namespace) -> LanguageSource | None:
         if key not in known:
             raise ConfigError(f"--decoding {key}: none of {', '.join(sorted(known))}")
     settings = BeamSettings(**dict(args.decoding))
+    if not args.lexicon:
+        raise UsageError(f"--lm {args.lm} needs a lexicon: how its words sound; add --lexicon FILE")
     return LanguageSource(args.lm, tuple(args.lexicon), settings, args.priors, args.spelling)
 
 

@@ -205,8 +205,9 @@ def _prepare(args: argparse.Namespace) -> int:
 def _build(args: argparse.Namespace) -> int:
     from tempfile import TemporaryDirectory
 
-    from asr.errors import ConfigError, UsageError
+    from asr.errors import ConfigError, DataError, UsageError
     from training.language_model.build import Builder, Settings
+    from training.language_model.text import sentence_blocks
     from training.language_model.vocabulary import (
         Vocabulary,
         choose,
@@ -219,6 +220,8 @@ def _build(args: argparse.Namespace) -> int:
         settings = Settings(args.order, _thresholds(args.prune), int(args.memory * 1e9))
     except ConfigError as error:
         raise UsageError(str(error)) from None
+    if not any(sentence_blocks(args.text)):
+        raise DataError(f"{', '.join(map(str, args.text))}: no sentence to count")
     tell = Teller()
     if args.words:
         vocabulary = Vocabulary.load(args.words)

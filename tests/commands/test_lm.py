@@ -147,6 +147,8 @@ def test_a_text_without_a_sentence_has_no_perplexity(
     given = [str(tmp_path / name) for name in ("lm.arpa", "none.txt")]
     assert commands.main(["lm", "perplexity", *given]) == 1
     assert "none.txt: no sentence" in capsys.readouterr().err
+    assert commands.main(["lm", "build", given[1], "--out", given[0]]) == 1
+    assert "none.txt: no sentence" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_the_command_takes_a_language(parts: Path, capsys: pytest.CaptureFixture
     ("arguments", "error", "message"),
     [
         (["--lexicon", "x"], UsageError, "go with --lm"),
-        (["--lm", "lm"], ConfigError, "needs a lexicon"),
+        (["--lm", "lm"], UsageError, "needs a lexicon: .* add --lexicon FILE"),
         (["--spelling", "x"], UsageError, "go with --lm"),
         (
             ["--lm", "lm", "--lexicon", "x", "--decoding", "spelling=1"],
