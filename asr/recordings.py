@@ -32,6 +32,8 @@ RAW_BYTES = 8192
 # How files with a header begin. No raw audio does, but once in 4 · 10⁹.
 _HEADER = re.compile(rb"(?s)(RIFF|RF64)....WAVE|fLaC|OggS\0|FORM....AIF|ID3[\2-\4]")
 _HEADER_BYTES = 12
+# An MP3 without tags begins as raw audio may, so only its name makes it one.
+_MP3_FRAME = re.compile(rb"\xff[\xe2\xe3\xea\xeb\xf2\xf3\xfa\xfb]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,8 @@ def _pcm(stream: IO[bytes], name: str) -> Iterator[Samples]:
     while data := read(RAW_BYTES):
         if len(first) < _HEADER_BYTES:
             first += data[:_HEADER_BYTES]
-            if _HEADER.match(first):
+            mp3 = name.lower().endswith(".mp3") and _MP3_FRAME.match(first)
+            if mp3 or _HEADER.match(first):
                 raise AudioError(
                     f"{name}: begins with the header of an audio file, and is no raw PCM: its "
                     "samples would be heard as noise; drop --raw"

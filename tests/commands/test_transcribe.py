@@ -213,6 +213,15 @@ def test_a_file_is_not_heard_as_raw_audio(kind, model, monkeypatch, capsys, tmp_
         assert err.endswith("drop --raw\n")
 
 
+def test_an_mp3_without_tags_is_known_by_its_name(model, capsys, tmp_path):
+    """It begins as raw audio may, so a file that is called otherwise is heard as such."""
+    for file, code in (("talk.MP3", 1), ("talk.raw", 0)):
+        (tmp_path / file).write_bytes(b"\xff\xfb" + audio.to_s16le(sound(2.0, 1)))
+        arguments = ["transcribe", "--raw", "16000", str(tmp_path / file), "--model", model]
+        assert commands.main(arguments) == code
+        assert ("begins with the header of an audio file" in capsys.readouterr().err) == bool(code)
+
+
 def test_words_come_while_the_pipe_is_still_open(model, speech):
     """Live: the first word is out before the end of the audio is in."""
     raw = audio.to_s16le(audio.read(speech).samples)
