@@ -309,7 +309,11 @@ async def _connected(url: str) -> AsyncIterator[ClientConnection]:
             ping_interval=PING_SECONDS,
             ping_timeout=PONG_SECONDS,
         ) as connection:
-            yield connection
+            try:
+                yield connection
+            except ServerError:
+                await connection.close()  # in order: that we want no more is no failure of ours
+                raise
     except (InvalidURI, UnicodeError) as error:
         raise ServerError(
             f"{place}: no websocket address; write it as ws://HOST:PORT", reached=False

@@ -397,6 +397,21 @@ async def test_a_server_that_talks_nonsense_gives_one_line(said: str | bytes) ->
         assert isinstance(await refused(url), ProtocolError)
 
 
+@in_a_loop
+async def test_who_wants_what_the_server_lacks_leaves_in_order() -> None:
+    """1011 would stand in its log as our failure."""
+    left = []
+
+    async def lack(connection: ServerConnection) -> None:
+        await connection.send(READY.replace("[]", '["options.phrases[0]"]'))
+        await connection.wait_closed()
+        left.append(connection.close_code)
+
+    async with impostor(lack) as url:
+        assert "'xylo'" in str(await refused(url, chunks(), RATE, Options(phrases=("xylo",))))
+    assert left == [1000]
+
+
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\n\r\nhi", b"SSH-2.0-x\r\n", b""])
 @in_a_loop
 async def test_what_is_no_websocket_server_gives_one_line(answer: bytes) -> None:
