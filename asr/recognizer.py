@@ -223,6 +223,8 @@ class Recognizer:
                 samples.
             ValueError: there are more states than samples, or fewer.
         """
+        if len(states) != len(samples):
+            raise ValueError(f"step_many: {len(states)} states, but samples for {len(samples)}")
         streams = []
         for state, arrived in zip(states, samples, strict=True):
             streams.append(self._open(state))
