@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.errors import DataError
+from benchmarks import program
 from benchmarks.figure import RESULTS, ROOT, shown
 
 if TYPE_CHECKING:
@@ -114,4 +114,4 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    program.run(main)
