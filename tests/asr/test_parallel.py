@@ -101,12 +101,15 @@ def test_workers_end_with_whoever_started_them(number: signal.Signals, code: int
         assert parent.stderr
         workers = [int(parent.stdout.readline()) for _ in range(2)]
         parent.send_signal(number)
-        assert parent.wait(timeout=30) == code
+        until = time.monotonic() + 30
+        while (parent.poll() is None or any(map(there, workers))) and time.monotonic() < until:
+            os.sched_yield()
+        left = [process for process in (parent.pid, *workers) if there(process)]
+        for process in left:
+            os.kill(process, signal.SIGKILL)
         told = parent.stderr.read()
-    until = time.monotonic() + 30
-    while any(map(there, workers)) and time.monotonic() < until:
-        os.sched_yield()
-    assert not any(map(there, workers))
+    assert left == []
+    assert parent.returncode == code
     assert number == signal.SIGKILL or told == ""
 
 
