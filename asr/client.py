@@ -10,7 +10,9 @@ import asyncio
 import contextlib
 import os
 import random
+import re
 import threading
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from typing import Final as Constant
 from urllib.parse import urlsplit
@@ -25,6 +27,7 @@ from websockets.exceptions import (
     InvalidStatus,
     InvalidURI,
 )
+from websockets.uri import parse_uri
 
 from asr.conversation import Conversation, PassingError
 from asr.errors import ServerError
@@ -151,8 +154,8 @@ async def _events(
                 await patience.wait(error)
         if not conversation.finished or conversation.done != conversation.heard:
             raise ServerError(
-                f"{url}: the server stopped after {conversation.done} of {conversation.heard} "
-                "samples; the text up to there is complete"
+                f"{shown(url)}: the server stopped after {conversation.done} of "
+                f"{conversation.heard} samples; the text up to there is complete"
             )
         await feeder
     finally:
@@ -297,47 +300,57 @@ class _Patience:
 @contextlib.asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[ClientConnection]:
     """An open connection; all that can go wrong with it becomes a `ServerError` of one line."""
+    place = shown(url)
     try:
         async with connect(
             _address(url),
             compression=None,  # audio does not get smaller
-            additional_headers=_credentials(),
+            additional_headers=credentials(),
             ping_interval=PING_SECONDS,
             ping_timeout=PONG_SECONDS,
         ) as connection:
-            yield connection
+            try:
+                yield connection
+            except ServerError:
+                await connection.close()  # in order: that we want no more is no failure of ours
+                raise
     except (InvalidURI, UnicodeError) as error:
         raise ServerError(
-            f"{url}: no websocket address; write it as ws://HOST:PORT", reached=False
+            f"{place}: no websocket address; write it as ws://HOST:PORT", reached=False
         ) from error
     except InvalidStatus as error:
-        told = f"{url}: {_refusal(error)}"
+        told = f"{place}: {_refusal(error)}"
         if error.response.status_code in PASSING:
             raise PassingError(told, _retry_after(error), reached=False) from error
         raise ServerError(told, reached=False) from error
     except (InvalidMessage, InvalidHandshake) as error:
         raise PassingError(
-            f"{url}: what answers there is no recognition server", reached=False
+            f"{place}: what answers there is no recognition server", reached=False
         ) from error
     except ConnectionClosed as error:
         close = error.rcvd
         why = f"code {close.code} {close.reason}".strip() if close else "without a word"
         failure = PassingError if close is None or close.code in PASSING_CLOSES else ServerError
-        raise failure(f"{url}: the server went away ({why}); try again") from error
+        raise failure(f"{place}: the server went away ({why}); try again") from error
     except TimeoutError as error:
         raise PassingError(
-            f"{url}: no answer in time; is this the right address?", reached=False
+            f"{place}: no answer in time; is this the right address?", reached=False
         ) from error
     except OSError as error:
         refused = isinstance(error, ConnectionRefusedError)
         reason = "connection refused" if refused else error.strerror or str(error) or "cut off"
         wanted = "run, and with encryption" if url.lower().startswith("wss:") else "run"
         raise PassingError(
-            f"{url}: cannot connect ({reason}); does the server {wanted}?", reached=False
+            f"{place}: cannot connect ({reason}); does the server {wanted}?", reached=False
         ) from error
 
 
-def _credentials() -> dict[str, str]:
+def shown(url: str) -> str:
+    """An address for messages and files: without its query and password, which may be secrets."""
+    return re.sub(r"^(\w+://)?[^?#]*@", r"\1", re.split(r"[?#]", url, maxsplit=1)[0])
+
+
+def credentials() -> dict[str, str]:
     """The API key of the environment, for servers that want one; so it is in no address or log."""
     key = os.environ.get(KEY_VARIABLE, "").strip()
     return {"Authorization": f"Bearer {key}"} if key else {}
@@ -347,9 +360,11 @@ def _address(url: str) -> str:
     """The address with its path."""
     try:
         parts = urlsplit(url)
+        address = url if parts.path.strip("/") else parts._replace(path=PATH).geturl()
+        parse_uri(address)  # which leaves a port that is no number to Python's own error
     except ValueError as error:
         raise InvalidURI(url, str(error)) from error
-    return url if parts.path.strip("/") else parts._replace(path=PATH).geturl()
+    return address
 
 
 def _retry_after(error: InvalidStatus) -> int | None:
@@ -362,6 +377,8 @@ def _refusal(error: InvalidStatus) -> str:
     response = error.response
     lines = (response.body or b"").decode("utf-8", "replace").split("\n")
     said = lines[0].strip()[:200]
+    if response.status_code == HTTPStatus.UNAUTHORIZED:  # what programs do about it helps nobody
+        said = f"{said.partition(';')[0] or 'no valid API key'}; put one into {KEY_VARIABLE}"
     return f"the server refused with HTTP {response.status_code}" + (f": {said}" if said else "")
 
 

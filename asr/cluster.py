@@ -22,7 +22,7 @@ from importlib import metadata
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from asr.errors import ConfigError, Error, ServerError
+from asr.errors import ConfigError, Error, ServerError, install
 from asr.parallel import AHEAD
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         from distributed import Client, Security
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"a cluster needs Dask ({error.name} is not installed): pip install 'asr[cluster]'"
+            f"a cluster needs Dask ({error.name} is not installed): {install('cluster')}"
         ) from None
     for name in ("distributed", "distributed.client"):  # we tell what happens ourselves
         logging.getLogger(name).setLevel(logging.CRITICAL)

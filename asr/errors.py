@@ -24,6 +24,10 @@ class ConfigError(Error):
     """A configuration with an unknown key, or a value that makes no sense."""
 
 
+class UsageError(ConfigError):
+    """Arguments of a command that are wrong, or make no sense together; exit code 2."""
+
+
 class DataError(Error):
     """Training or evaluation data that cannot be used."""
 
@@ -61,3 +65,8 @@ class ServerError(Error):
 
 class StateError(Error):
     """Saved state that is damaged, of another version, or belongs to another model."""
+
+
+def install(extra: str) -> str:
+    """The cure for a package that is missing, in words: PyPI's `asr` is another program."""
+    return f"pip install '.[{extra}]' in the checkout, or 'asr-….whl[{extra}]' of a wheel"

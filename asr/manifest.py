@@ -90,7 +90,7 @@ def read_manifest(path: Path, split: str | None = None) -> list[Utterance]:
     Raises:
         DataError: the file cannot be read, or a line is no such object; the message has its number.
     """
-    rows = _rows(path, ("audio", "text"))
+    rows = read_rows(path, ("audio", "text"))
     if split is not None:
         rows = [(number, row) for number, row in rows if row.get("split") == split]
         if not rows:
@@ -114,19 +114,26 @@ def read_audio_paths(path: Path) -> list[str]:
         DataError: the file cannot be read, holds no row, or a line is no object with `audio`; the
             message has its number.
     """
-    rows = _rows(path, ("audio",))
+    rows = read_rows(path, ("audio",))
     if not rows:
         raise DataError(f"{path}: names no recordings")
     return [row["audio"] for _, row in rows]
 
 
-def _rows(path: Path, needed: tuple[str, ...]) -> list[tuple[int, dict[str, Any]]]:
-    """The objects of a manifest, with their lines' numbers and a string for each key needed."""
+def read_rows(path: Path, needed: tuple[str, ...]) -> list[tuple[int, dict[str, Any]]]:
+    """The objects of a manifest, with their lines' numbers and a string for each key needed.
+
+    UTF-8; a byte-order mark, as editors on Windows write it, is passed over.
+
+    Raises:
+        DataError: the file cannot be read, or a line is no such object.
+    """
     try:
         # Not splitlines(): a text may hold U+2028 and its like.
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a manifest: {error}") from error
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise DataError(f"{path}: cannot be read as a manifest: {reason}") from error
     return [
         (number, _row(line, f"{path}:{number}", needed))
         for number, line in enumerate(lines, 1)
@@ -182,6 +189,18 @@ def timed(values: object) -> tuple[tuple[str, int, int], ...]:
     if any(a[2] > b[1] for a, b in pairwise(found)):
         raise ValueError("times run backwards or overlap")
     return tuple(found)
+
+
+def named(name: object, audio: Path, message: str) -> str:
+    """What is wrong with a recording, with its name once: in front, unless its path stands there.
+
+    Args:
+        name: its id.
+        audio: its path.
+        message: such as an `AudioError` has it, which begins with the path.
+    """
+    known = message.startswith(f"{audio}: ") and str(name) in str(audio)
+    return message if known else f"{name}: {message}"
 
 
 def write_manifest(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -3,6 +3,9 @@
 `each` gives results in the order of the things, `as_done` as they become known. What a job needs (a
 model, mostly) is loaded once in every process. Each process has one thread, so that figures are
 those of one core and processes do not get in each other's way.
+
+No process outlives the work: each waits for the end of a pipe whose other end this process holds,
+and which closes however this process ends. What a worker writes must therefore be written whole.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -22,6 +26,7 @@ from asr.errors import Error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from multiprocessing.connection import Connection
 
 Tool = TypeVar("Tool")
 Thing = TypeVar("Thing")
@@ -75,7 +80,8 @@ def as_done(
     """Each thing and what `work` makes of it, as it becomes known.
 
     However many things there are, no more than `AHEAD` for each process are handed out, and nothing
-    but those is kept.
+    but those is kept. With several processes SIGTERM does meanwhile what Ctrl-C does: the work in
+    hand is thrown away at once, as it is whenever not all outcomes are taken.
 
     Args:
         load: makes the tool, once in every process that works.
@@ -91,7 +97,14 @@ def as_done(
         yield from ((thing, work(tool, thing)) for thing in things)
         return
     context = multiprocessing.get_context("spawn")  # forking is unsafe once a library has threads
-    with _one_thread(), ProcessPoolExecutor(jobs, context, _prepare, (load,)) as pool:
+    end, ours = context.Pipe(duplex=False)
+    with (
+        _sigterm_as_ctrl_c(),
+        end,
+        ours,
+        _one_thread(),
+        ProcessPoolExecutor(jobs, context, _prepare, (load, end)) as pool,
+    ):
         rest = iter(things)
         pending: dict[Future[Outcome], Thing] = {}
         try:
@@ -106,15 +119,24 @@ def as_done(
         except BrokenProcessPool as error:
             raise Error("a worker process died (out of memory?); try fewer --jobs") from error
         finally:
+            if pending:
+                ours.close()  # the workers end at once
             pool.shutdown(wait=True, cancel_futures=True)
 
 
 _own = deque[Any](maxlen=1)  # a worker process's tool, once prepared
 
 
-def _prepare(load: Callable[[], Any]) -> None:
+def _prepare(load: Callable[[], Any], end: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops the rest
+    threading.Thread(target=_end_with, args=(end,), daemon=True).start()
     _own.append(load())
+
+
+def _end_with(end: Connection) -> None:
+    """End this process when nobody holds the other end of a pipe any more, whatever it is doing."""
+    end.poll(None)
+    os._exit(1)
 
 
 def _work_on_numbered(work: Callable[[Any, Any], Any], tool: Any, numbered: tuple[int, Any]) -> Any:
@@ -140,6 +162,28 @@ def _uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM interrupt meanwhile, unless whoever calls deals with it or is no main thread."""
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    ):
+        yield
+        return
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's job in the background
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)  # put off where `_uninterrupted` puts it off
 
 
 @contextmanager

@@ -223,6 +223,8 @@ class Recognizer:
                 samples.
             ValueError: there are more states than samples, or fewer.
         """
+        if len(states) != len(samples):
+            raise ValueError(f"step_many: {len(states)} states, but samples for {len(samples)}")
         streams = []
         for state, arrived in zip(states, samples, strict=True):
             streams.append(self._open(state))
@@ -336,7 +338,10 @@ class Recognizer:
 
         if not isinstance(self.decoder, BeamDecoder):
             wish = "phrases" if options.phrases else "n_best"
-            raise ConfigError(f"{wish}: only a model with a language can do that")
+            raise ConfigError(
+                f"{wish}: only a model with a language can do that, and by search; leave out "
+                "--decoder greedy, or take such a model"
+            )
         if not options.phrases:
             return self.decoder
         expecting = self._expecting.get(options.phrases)

@@ -2,16 +2,18 @@
 
 They are given as files, folders, manifests or lists of paths. A recording has a name (as it was
 given), a place, and a target: the name of its transcript in a folder of results, which depends on
-nothing but how the recording was given. So the same words on the command line mean the same
-transcripts tomorrow.
+nothing but how the recording was given (and `apart`, on whether another differs by its extension
+alone). So the same words on the command line mean the same transcripts tomorrow.
 """
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import sys
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import IO, TYPE_CHECKING, cast
 
@@ -30,6 +32,8 @@ RAW_BYTES = 8192
 # How files with a header begin. No raw audio does, but once in 4 · 10⁹.
 _HEADER = re.compile(rb"(?s)(RIFF|RF64)....WAVE|fLaC|OggS\0|FORM....AIF|ID3[\2-\4]")
 _HEADER_BYTES = 12
+# An MP3 without tags begins as raw audio may, so only its name makes it one.
+_MP3_FRAME = re.compile(rb"\xff[\xe2\xe3\xea\xeb\xf2\xf3\xfa\xfb]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +99,31 @@ def listed(file: Path) -> Iterator[Recording]:
         raise DataError(f"{file}: cannot be read as a list of paths: {error.strerror}") from None
     if b"\0" in data:
         raise DataError(f"{file}: cannot be read as a list of paths, one a line: it has bytes of 0")
-    lines = os.fsdecode(data).split("\n")
+    lines = os.fsdecode(data.removeprefix(codecs.BOM_UTF8)).split("\n")
     names = [line.removesuffix("\r") for line in lines if line.strip()]
     if not names:
         raise DataError(f"{file}: names no recordings")
     for name in names:
         yield Recording.of(name, _tree(name))
+
+
+def apart(found: Sequence[Recording]) -> list[Recording]:
+    """The recordings, with their extensions in the targets of those that would share one.
+
+    `talk.wav` and `talk.mp3` have the targets `talk.wav` and `talk.mp3`. Those that differ by their
+    folders alone, and what is there twice, still share one.
+    """
+    found = list(found)
+    whole: set[int] = set()  # those that have their extension
+    while True:
+        numbers = Counter(recording.target for recording in found)
+        shared = {n for n, recording in enumerate(found) if numbers[recording.target] > 1} - whole
+        if not shared:
+            return found
+        whole |= shared  # which may now share one with `talk.wav.mp3`
+        for n in shared:
+            extension = os.path.splitext(found[n].name)[1]  # noqa: PTH122 - as in `_bare`
+            found[n] = replace(found[n], target=found[n].target + extension)
 
 
 def opened(path: str, raw: int | None) -> tuple[int, Iterator[Samples]]:
@@ -150,7 +173,8 @@ def _pcm(stream: IO[bytes], name: str) -> Iterator[Samples]:
     while data := read(RAW_BYTES):
         if len(first) < _HEADER_BYTES:
             first += data[:_HEADER_BYTES]
-            if _HEADER.match(first):
+            mp3 = name.lower().endswith(".mp3") and _MP3_FRAME.match(first)
+            if mp3 or _HEADER.match(first):
                 raise AudioError(
                     f"{name}: begins with the header of an audio file, and is no raw PCM: its "
                     "samples would be heard as noise; drop --raw"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from dataclasses import dataclass, field
+from dataclasses import FrozenInstanceError, dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
@@ -165,6 +165,14 @@ class State:
         start = _START.pack(MAGIC, VERSION, len(text))
         body = b"".join([start, text, *(a.tobytes() for a in arrays)])
         return body + hashlib.sha256(body).digest()
+
+
+def _refuse(kept: object, name: str, *_value: object) -> NoReturn:
+    raise FrozenInstanceError(f"cannot assign or delete {name!r}: {type(kept).__name__} is frozen")
+
+
+# Python's own refuses fields likewise, but stumbles over other names where there are slots.
+State.__setattr__ = State.__delattr__ = _refuse  # type: ignore[method-assign]
 
 
 def restore(

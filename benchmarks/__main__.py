@@ -11,34 +11,12 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from typing import TYPE_CHECKING
 
-from benchmarks import (
-    alignment,
-    company,
-    emission_latency,
-    examples,
-    hostile,
-    memory_and_start,
-    realtime_factor,
-    resume,
-    robustness,
-    server_load,
-    setup,
-    soak,
-    streaming_equals_offline,
-    wer,
-)
+from benchmarks import program
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-SERVER = (
-    server_load.main,
-    soak.main,
-    hostile.main,
-)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -53,6 +31,25 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--noise", metavar="FILE", help="manifest of noises and rooms")
     parser.add_argument("--lexicon", metavar="FILE", action="append", default=[], help="for it")
     args = parser.parse_args(arguments)
+
+    from benchmarks import (  # some need PyTorch, help does not
+        alignment,
+        company,
+        emission_latency,
+        examples,
+        hostile,
+        memory_and_start,
+        realtime_factor,
+        resume,
+        robustness,
+        server_load,
+        setup,
+        soak,
+        streaming_equals_offline,
+        wer,
+    )
+
+    server = (server_load.main, soak.main, hostile.main)
     lexicon = [part for file in args.lexicon for part in ("--lexicon", file)]
     record = ["--record"] if args.record else []
     data = [args.data] if args.data else []
@@ -68,11 +65,11 @@ def main(arguments: Sequence[str]) -> int:
         emission_latency.main([*record, args.aligned]) if args.aligned else 0,
         alignment.main([*record, args.synthetic, *lexicon]) if args.synthetic else 0,
         setup.main(record) if args.setup else 0,
-        *(measure([*record, *data]) for measure in SERVER if args.server),
+        *(measure([*record, *data]) for measure in server if args.server),
         server_load.main([*record, *data, "--decoder", "greedy"]) if args.server else 0,
     ]
     return max(codes)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    program.run(main)

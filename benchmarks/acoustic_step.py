@@ -15,7 +15,6 @@ the recordings if there are any, else over random features.
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +27,7 @@ from asr import audio, resampling
 from asr.acoustic import BLOCK_FRAMES, BLOCK_OUTPUTS
 from asr.features import BANDS, Normalisation, log_mel
 from asr.onnx_backend import OnnxModel
-from benchmarks import inputs
+from benchmarks import inputs, program
 from benchmarks.figure import Figure, report
 from training.agreement import compare, random_features
 from training.checkpoint import Checkpoint, read_checkpoint
@@ -188,4 +187,4 @@ def figure_of(
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    program.run(main)

@@ -8,7 +8,6 @@ the last 10 ms that are within 30 dB of its loudest ones, and its end is reporte
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, median
@@ -19,7 +18,7 @@ import numpy as np
 from asr.errors import DataError
 from asr.measure import read_samples
 from asr.metrics import percentile
-from benchmarks import inputs
+from benchmarks import inputs, program
 from benchmarks.figure import Figure, report
 from training.aligner import load_aligner
 from training.data import manifest_rows, row_text
@@ -185,4 +184,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    program.run(main)

@@ -17,7 +17,6 @@ of the bundle's own settings.
 from __future__ import annotations
 
 import itertools
-import sys
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -30,7 +29,7 @@ from asr.decoding.language import Language, read_language
 from asr.errors import ConfigError
 from asr.features import Normalisation
 from asr.onnx_backend import OnnxModel
-from benchmarks import inputs
+from benchmarks import inputs, program
 from benchmarks.calibration import BLOCK, FRAMES_PER_SECOND, calibrations
 from benchmarks.figure import Figure, report
 from benchmarks.spelled_words import spelled_words
@@ -353,4 +352,4 @@ def line(outcome: Outcome) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    program.run(main)

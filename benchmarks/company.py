@@ -8,14 +8,13 @@ streams they are repeated; where a stream ends, the next recording takes its pla
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
 from asr.measure import SAMPLE_RATE, read_samples
 from asr.together import transcribe_together
-from benchmarks import differences, inputs
+from benchmarks import differences, inputs, program
 from benchmarks.figure import Figure, report
 
 if TYPE_CHECKING:
@@ -92,4 +91,4 @@ def _run(
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    program.run(main)

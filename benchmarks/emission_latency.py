@@ -17,7 +17,7 @@ from asr.errors import DataError
 from asr.evaluate import evaluate
 from asr.measure import Settings
 from asr.metrics import percentile
-from benchmarks import inputs
+from benchmarks import inputs, program
 from benchmarks.figure import Figure, report
 
 if TYPE_CHECKING:
@@ -103,4 +103,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    program.run(main)

@@ -7,7 +7,6 @@ would train on; the recipe's distortion is applied. `python -m training.estimate
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 
 from asr.measure import SAMPLE_RATE, read_samples
-from benchmarks import inputs
+from benchmarks import inputs, program
 from benchmarks.figure import Figure, report
 from training.audio_store import AudioStore
 from training.augment import Augmenter
@@ -82,4 +81,4 @@ def _speed(maker: ExampleMaker, utterances: Sequence[Utterance], run: int) -> fl
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    program.run(main)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from asr import audio
 from asr.measure import read_samples
-from benchmarks import abuse, framing, inputs
+from benchmarks import abuse, framing, inputs, program
 from benchmarks.figure import Figure, report
 from benchmarks.observer import Observer
 from benchmarks.served import serving
@@ -306,4 +306,4 @@ def _latency(day: Day, usual: dict[str, Any], label: str, details: dict[str, Any
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    program.run(main)

@@ -20,6 +20,7 @@ from asr.loadtest import recordings
 from asr.loadtest.client import address_of, speak
 from asr.loadtest.figures import summary
 from asr.loadtest.run import Run, Settings, alone
+from benchmarks import program
 from benchmarks.figure import ROOT
 
 if TYPE_CHECKING:
@@ -88,4 +89,4 @@ class Observer:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    program.run(main)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from asr.measure import SAMPLE_RATE, Settings, chunk_lengths, read_samples, stream
 from asr.metrics import Percentiles, compute_seconds
-from benchmarks import inputs
+from benchmarks import inputs, program
 from benchmarks.figure import Figure, report
 
 if TYPE_CHECKING:
@@ -99,4 +99,4 @@ def measure(args: argparse.Namespace, recordings: list[Samples]) -> list[Figure]
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    program.run(main)

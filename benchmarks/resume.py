@@ -27,7 +27,7 @@ from asr import client
 from asr.errors import DataError, Error
 from asr.measure import SAMPLE_RATE, read_samples
 from asr.transcript import Final
-from benchmarks import differences, inputs
+from benchmarks import differences, inputs, program
 from benchmarks.figure import Figure, report
 
 if TYPE_CHECKING:
@@ -305,4 +305,4 @@ async def _redis() -> AsyncIterator[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    program.run(main)

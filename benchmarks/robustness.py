@@ -26,7 +26,7 @@ from asr import measure
 from asr.errors import DataError
 from asr.evaluate import evaluate
 from asr.manifest import Utterance
-from benchmarks import degradations, inputs, wer
+from benchmarks import degradations, inputs, program, wer
 from benchmarks.figure import Figure, report
 
 if TYPE_CHECKING:
@@ -302,4 +302,4 @@ def _figure(
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    program.run(main)

@@ -21,7 +21,7 @@ from asr.loadtest.figures import Summary, summary
 from asr.loadtest.run import References, Settings, alone, run
 from asr.loadtest.search import largest
 from asr.measure import read_samples
-from benchmarks import inputs, limit
+from benchmarks import inputs, limit, program
 from benchmarks.figure import Figure, report
 from benchmarks.served import serving
 
@@ -259,4 +259,4 @@ def _details(
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    program.run(main)

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import inputs
+from benchmarks import inputs, program
 from benchmarks.figure import ROOT, Figure, report
 
 if TYPE_CHECKING:
@@ -80,4 +80,4 @@ def _bytes_in(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    program.run(main)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sys
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
@@ -31,7 +30,7 @@ from asr.state import Options
 from asr.together import words_of
 from asr.transcript import Final as FinalEvent
 from asr.transcript import Partial
-from benchmarks import differences, inputs
+from benchmarks import differences, inputs, program
 from benchmarks.cuts import Wire
 from benchmarks.figure import Figure, report
 from benchmarks.served import serving
@@ -370,4 +369,4 @@ def _of_time(label: str, soak: Soak, details: dict[str, Any]) -> list[Figure]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    program.run(main)

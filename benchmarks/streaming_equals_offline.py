@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from asr.evaluate import evaluate
 from asr.measure import Settings
-from benchmarks import differences, inputs
+from benchmarks import differences, inputs, program
 from benchmarks.figure import Figure, report
 
 if TYPE_CHECKING:
@@ -61,4 +61,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    program.run(main)

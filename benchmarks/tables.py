@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ import asr
 from asr import bundle
 from asr.errors import DataError
 from asr.recognizer import DECODERS
+from benchmarks import program
 from benchmarks.figure import RESULTS, ROOT, shown
 
 if TYPE_CHECKING:
@@ -141,4 +141,4 @@ def _former(row: dict[str, Any]) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    program.run(main)

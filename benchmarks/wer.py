@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from asr.evaluate import evaluate
 from asr.measure import Settings
-from benchmarks import inputs
+from benchmarks import inputs, program
 from benchmarks.figure import Figure, report
 
 if TYPE_CHECKING:
@@ -88,4 +88,4 @@ def tell_failures(found: Evaluation) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    program.run(main)

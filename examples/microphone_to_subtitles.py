@@ -25,8 +25,11 @@ def some_seconds(microphone: Microphone, limit: float) -> Iterator[Samples]:
             microphone.stop()
 
 
-with Microphone() as microphone:
-    print("listening", file=sys.stderr, flush=True)
-    heard = some_seconds(microphone, seconds)
-    transcript, _ = transcribe(recogniser, heard, microphone.sample_rate)
+try:
+    with Microphone() as microphone:
+        print("listening", file=sys.stderr, flush=True)
+        heard = some_seconds(microphone, seconds)
+        transcript, _ = transcribe(recogniser, heard, microphone.sample_rate)
+except asr.Error as error:
+    sys.exit(str(error))
 print(writers.srt(transcript), end="")

@@ -12,6 +12,7 @@ import sys
 import wave
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
 
 
 async def speak(connection: ClientConnection, recording: wave.Wave_read) -> None:
@@ -49,4 +50,7 @@ async def main(path: str, url: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit(__doc__)
-    asyncio.run(main(*sys.argv[1:]))
+    try:
+        asyncio.run(main(*sys.argv[1:]))
+    except (OSError, EOFError, wave.Error, WebSocketException) as error:
+        sys.exit(f"{sys.argv[1]} to {sys.argv[2]}: {str(error) or 'no WAV file'}")

@@ -10,7 +10,10 @@ from asr.demo import RECORDING
 
 file = sys.argv[1] if len(sys.argv) > 1 else RECORDING
 model = sys.argv[2] if len(sys.argv) > 2 else None
-transcript = asr.load(model).transcribe(file)
+try:
+    transcript = asr.load(model).transcribe(file)
+except asr.Error as error:
+    sys.exit(str(error))
 for word in transcript.words:
     start, end = word.start / transcript.sample_rate, word.end / transcript.sample_rate
     print(f"{start:8.2f} {end:8.2f}  {word.text}  ({word.confidence:.0%} sure)")

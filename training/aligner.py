@@ -19,6 +19,7 @@ from asr import parallel
 from asr.decoding import WORD_BEGIN
 from asr.errors import AudioError, ConfigError, DataError
 from asr.features import Normalisation
+from asr.manifest import named
 from asr.measure import read_samples
 from training.alignment import align_words, head_log_probs, joined, samples_of
 from training.data import Faults, row_text
@@ -214,7 +215,8 @@ def align_rows(
     for row, outcome in zip(rows, parallel.each(load, work, rows, jobs), strict=True):
         kept = {key: value for key, value in row.items() if key not in TIMES}
         if outcome.times is None:
-            found.faults.add(outcome.kind, f"{row.get('id') or row['audio']}: {outcome.detail}")
+            name = row.get("id") or row["audio"]
+            found.faults.add(outcome.kind, named(name, row["audio"], outcome.detail))
             found.missing.update(outcome.missing)
         else:
             found.aligned += 1

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from asr.errors import ConfigError, DataError
+from asr.errors import ConfigError, DataError, UsageError
 from training.fade_of_run import fades
 from training.journal import LOG_EVERY, Files, trim
 from training.measured import measure
@@ -78,9 +78,9 @@ def plan(
         ConfigError: a cell or setting does not exist, or is given twice.
     """
     if cells and any(sweep.key == CELL for sweep in sweeps):
-        raise ConfigError(f"--sweep {CELL}: cells are given by --cells")
+        raise UsageError(f"--sweep {CELL}: cells are given by --cells")
     if len(set(cells)) < len(cells):
-        raise ConfigError(f"--cells {','.join(cells)}: a cell stands there twice")
+        raise UsageError(f"--cells {','.join(cells)}: a cell stands there twice")
     own = read_recipe(path, overrides).network.cell
     trials = [
         _trial(path, cell, settings, overrides)
@@ -103,11 +103,11 @@ def budget_overrides(text: str) -> list[str]:
     """What makes `hours=3` the only budget of a recipe.
 
     Raises:
-        ConfigError: it is not `steps=N`, `minutes=M` or `hours=H`.
+        UsageError: it is not `steps=N`, `minutes=M` or `hours=H`.
     """
     key, equals, value = text.partition("=")
     if key not in BUDGETS or not equals or not value:
-        raise ConfigError(f"--budget {text}: write it as steps=N, minutes=M or hours=H")
+        raise UsageError(f"--budget {text}: write it as steps=N, minutes=M or hours=H")
     return [*(f"budget.{name}=0" for name in BUDGETS if name != key), f"budget.{key}={value}"]
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 
 from asr.errors import AudioError, DataError
-from asr.manifest import timed
+from asr.manifest import named, timed
 from asr.measure import read_samples
 from training.data import SAMPLE_RATE, Faults
 
@@ -153,7 +153,7 @@ def cut_rows(
         try:
             found = list(pieces({"id": name} | row, read_samples(row["audio"]), rule))
         except (AudioError, ValueError) as error:
-            cut.faults.add("unreadable audio or times", f"{name}: {error}")
+            cut.faults.add("unreadable audio or times", named(name, row["audio"], str(error)))
         else:
             if "words" not in row:
                 cut.faults.add("kept whole: no `words` with their times", name)

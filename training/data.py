@@ -7,7 +7,6 @@ read later (`training.audio_store`), under the same rule.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ import soundfile
 
 from asr.errors import DataError
 from asr.features import output_frames
-from asr.manifest import timed
+from asr.manifest import read_rows, timed
 from training.synthetic import phone_times
 
 if TYPE_CHECKING:
@@ -112,23 +111,7 @@ def manifest_rows(path: Path, drop: Mapping[str, list[str]]) -> list[dict[str, A
         DataError: no such file, nothing in it, a line that is no JSON object, or a key of `drop`
             that no row has.
     """
-    try:
-        # Not splitlines(): a text may hold U+2028 and its like.
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: no manifest, not UTF-8 text") from error
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            row["audio"] = path.parent / row["audio"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}:{number}: no JSON object with the key `audio`") from error
-        rows.append(row)
+    rows = [row | {"audio": path.parent / row["audio"]} for _, row in read_rows(path, ("audio",))]
     if not rows:
         raise DataError(f"{path}: holds no rows; it needs a JSON object with `audio` a line")
     for key in drop:
@@ -172,12 +155,14 @@ def load(
         good.append(utterance)
     bad = sum(count for kind, count in faults.counts.items() if kind not in OUT_OF_BOUNDS)
     if not good or bad > rule.bad_share * (len(good) + bad):
-        share = f"{bad} of {len(good) + bad} utterances cannot be used"
+        left_out = faults.counts.total()
+        share = f"{left_out} of {left_out + len(good)} utterances cannot be used"
         raise DataError(f"{where}: {share}: {'; '.join(faults.lines()) or 'it is empty'}")
     return good, faults
 
 
-OUT_OF_BOUNDS = ("shorter than wanted", "longer than wanted")  # left out by choice, no fault
+SHORTER, LONGER = "shorter than batches.shortest", "longer than batches.longest"
+OUT_OF_BOUNDS = (SHORTER, LONGER)  # left out by choice, no fault
 
 
 class _Unusable(Exception):  # noqa: N818 - never leaves this file
@@ -197,9 +182,9 @@ def _utterance(row: dict[str, Any], name: str, heads: Mapping[str, Units], rule:
     if type(samples) is not int or samples < 1:
         raise _Unusable("a length that is no number of samples", repr(samples))
     if samples < rule.shortest:
-        raise _Unusable("shorter than wanted")
+        raise _Unusable(SHORTER)
     if samples > rule.longest:
-        raise _Unusable("longer than wanted")
+        raise _Unusable(LONGER)
     targets = _targets(text, samples, heads, rule)
     return Utterance(name, path, samples, text, targets, _phone_times(row, samples))
 

@@ -314,6 +314,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         ConfigError: no such file, no TOML, an unknown key, a missing one or a value of the wrong
             kind.
+        UsageError: an override is none.
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))

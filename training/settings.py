@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from asr.errors import ConfigError
+from asr.errors import ConfigError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +143,12 @@ def override(tables: dict[str, Any], assignment: str) -> None:
             adds an item.
 
     Raises:
-        ConfigError: it is no assignment, or the name leads nowhere.
+        UsageError: it is no assignment, or the name leads nowhere.
     """
     name, equals, text = assignment.partition("=")
     *sections, key = name.strip().split(".")
     if not equals or not key:
-        raise ConfigError(f"--set {assignment}: write it as section.key=value")
+        raise UsageError(f"--set {assignment}: write it as section.key=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -157,7 +157,7 @@ def override(tables: dict[str, Any], assignment: str) -> None:
     for section, following in pairwise([*sections, key]):
         here = _inside(here, section, [] if following.isdecimal() else {}, assignment)
     if not isinstance(here, dict):
-        raise ConfigError(f"--set {assignment}: there is no setting {name}")
+        raise UsageError(f"--set {assignment}: there is no setting {name}")
     here[key] = value
 
 
@@ -168,7 +168,7 @@ def _inside(here: Any, section: str, new: Any, assignment: str) -> Any:
         if int(section) == len(here):
             here.append(new)
         return here[int(section)]
-    raise ConfigError(f"--set {assignment}: there is no section {section}")
+    raise UsageError(f"--set {assignment}: there is no section {section}")
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from asr.errors import ConfigError
+from asr.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,14 +38,14 @@ def parse_sweep(text: str) -> Sweep:
     `augmentation.speed=[1, 1],[0.9, 1.1]` has two.
 
     Raises:
-        ConfigError: it has another form, an empty value, or one value twice.
+        UsageError: it has another form, an empty value, or one value twice.
     """
     key, equals, rest = text.partition("=")
     key, values = key.strip(), tuple(value.strip() for value in _parted(rest))
     if not equals or not key or not all(values):
-        raise ConfigError(f"--sweep {text}: write it as section.key=a,b,c")
+        raise UsageError(f"--sweep {text}: write it as section.key=a,b,c")
     if len(set(values)) < len(values):
-        raise ConfigError(f"--sweep {text}: a value stands there twice")
+        raise UsageError(f"--sweep {text}: a value stands there twice")
     return Sweep(key, values)
 
 
@@ -55,12 +55,12 @@ def grid(sweeps: Sequence[Sweep]) -> list[tuple[str, ...]]:
     The last sweep's value changes fastest. Without sweeps there is one combination, of nothing.
 
     Raises:
-        ConfigError: a setting is swept twice.
+        UsageError: a setting is swept twice.
     """
     keys = [sweep.key for sweep in sweeps]
     for key in keys:
         if keys.count(key) > 1:
-            raise ConfigError(f"--sweep {key}: give all its values in one --sweep")
+            raise UsageError(f"--sweep {key}: give all its values in one --sweep")
     return list(itertools.product(*(sweep.assignments() for sweep in sweeps)))
 
 

@@ -17,6 +17,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Protocol, cast
 
+from asr.errors import Error, UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -55,10 +57,6 @@ class Command(Protocol):
         ...
 
 
-class UsageError(Exception):
-    """Arguments that are right one by one and make no sense together; exit code 2."""
-
-
 def find(name: str) -> Command:
     """The module of a command."""
     return cast("Command", importlib.import_module(f"asr.commands.{name}"))
@@ -73,7 +71,8 @@ def make_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="asr",
         description=DESCRIPTION,
-        epilog="asr COMMAND --help tells more about each. Exit codes: 0 fine, 1 failed, 2 usage.",
+        epilog="asr COMMAND --help tells more about each. Exit codes: 0 fine, 1 failed, 2 usage, "
+        "130 interrupted.",
     )
     parser.set_defaults(parser=parser)
     parser.add_argument("--version", action="store_true", help="print the version and leave")
@@ -158,8 +157,6 @@ def version() -> str:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    from asr.errors import Error
-
     known = [name for name in arguments[:1] if name in COMMANDS]
     parser = make_parser(known or COMMANDS)
     args, unknown = parser.parse_known_args(arguments)
@@ -174,10 +171,10 @@ def _run(arguments: Sequence[str]) -> int:
         return USAGE
     try:
         return find(args.command).run(args)
+    except UsageError as error:
+        print(f"asr {args.command}: {error}; see asr {args.command} --help", file=sys.stderr)
+        return USAGE
     except Error as error:
         sys.stdout.flush()
         print(f"asr: {error}", file=sys.stderr)
         return FAILED
-    except UsageError as error:
-        print(f"asr {args.command}: {error}; see asr {args.command} --help", file=sys.stderr)
-        return USAGE

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.arguments import count
+from asr.commands.arguments import check_apart, count
 from asr.commands.counts import counted
 
 if TYPE_CHECKING:
@@ -78,13 +78,15 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         Error: nothing can be aligned, there is no model, or the result cannot be written.
+        UsageError: the result would be written over the data.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when NumPy is loaded
-    from asr.errors import ConfigError, Error
+    from asr.errors import ConfigError, Error, install
     from asr.manifest import write_manifest
     from training.aligner import UNWRITABLE, align_rows, load_aligner
     from training.data import manifest_rows
 
+    check_apart(args.out, [args.data])
     if not args.out.resolve().parent.is_dir():
         raise Error(f"{args.out}: cannot be written (no such folder)")
     rows = manifest_rows(args.data, {})[: args.limit]
@@ -94,9 +96,7 @@ def run(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise ConfigError(
-            f"{args.model}: a checkpoint needs torch: pip install 'asr[train]'"
-        ) from None
+        raise ConfigError(f"{args.model}: a checkpoint needs torch: {install('train')}") from None
     write_manifest(args.out, found.rows)
     for line in report(found):
         print(line, file=sys.stderr)

@@ -47,13 +47,25 @@ def seconds(text: str) -> float:
     return value
 
 
+def websocket(text: str) -> str:
+    """A websocket address; the path may be left out."""
+    from asr.errors import ServerError
+    from asr.loadtest.client import address_of
+
+    try:
+        address_of(text)
+    except ServerError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def check_apart(out: Path, inputs: Iterable[Path]) -> None:
     """Refuse to write over what is read: it would be lost, partly before it has been read.
 
     Raises:
         UsageError: the output is one of the inputs, under whatever name.
     """
-    from asr.commands import UsageError
+    from asr.errors import UsageError
 
     if out.exists() and any(path.exists() and out.samefile(path) for path in inputs):
         raise UsageError(f"{out} is read, and would be overwritten; name another output")

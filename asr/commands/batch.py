@@ -111,7 +111,9 @@ class _Server:
 
     def made_by(self) -> dict[str, object]:
         """What decides the words: the server's model is its own affair."""
-        return _made_by(self.url.partition("?")[0], self.settings)
+        from asr.client import shown
+
+        return _made_by(shown(self.url), self.settings)
 
     def outcomes(self, missing: Sequence[Recording]) -> Outcomes:
         """What becomes of each recording, in their order."""

@@ -104,14 +104,14 @@ def run(args: argparse.Namespace) -> int:
         0, or 130 when it was asked to stop; the same call goes on.
     """
     from asr.commands import INTERRUPTED
-    from asr.errors import ConfigError
+    from asr.errors import ConfigError, install
 
     try:
         from training.comparison import Comparison, Wanted, budget_overrides, plan
         from training.comparison_report import report
         from training.sweep import parse_sweep
     except ModuleNotFoundError as error:
-        raise ConfigError(f"comparing needs {error.name}: pip install 'asr[train]'") from error
+        raise ConfigError(f"comparing needs {error.name}: {install('train')}") from error
     overrides = [*args.set, *(budget_overrides(args.budget) if args.budget else [])]
     trials = plan(args.recipe, args.cells, [parse_sweep(text) for text in args.sweep], overrides)
     for trial in trials:

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when NumPy is loaded: one core, as stated
     from asr.evaluate import evaluate
-    from asr.manifest import read_utterances
+    from asr.manifest import named, read_utterances
     from asr.measure import Settings
 
     utterances = read_utterances(args.data, args.split)[: args.limit]
@@ -97,7 +97,9 @@ def run(args: argparse.Namespace) -> int:
             outcomes: list[Result | Failure] = [*found.results, *found.failures]
             details.writelines(f"{json.dumps(_detail(outcome))}\n" for outcome in outcomes)
     for failure in found.failures:
-        print(f"asr: {failure.utterance.id}: {failure.message}", file=sys.stderr)
+        utterance = failure.utterance
+        line = named(utterance.id, utterance.path, failure.message)
+        print(f"asr: {line}", file=sys.stderr)
     summary = _about(load(), args) | found.summary()
     print(json.dumps(summary) if args.json else _table(summary))
     return 1 if found.failures else 0

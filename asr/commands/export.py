@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the bundle, and tell its files, sizes and errors on standard error."""
-    from asr.errors import ConfigError
+    from asr.errors import ConfigError, install
 
     try:
         from training.checkpoint import read_checkpoint
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if error.name not in {"torch", "onnx"}:
             raise
-        raise ConfigError(f"export needs {error.name}: pip install 'asr[train]'") from error
+        raise ConfigError(f"export needs {error.name}: {install('train')}") from error
     card = _read_card(args.card) if args.card else None
     source = _language(args)
     checkpoint = read_checkpoint(args.checkpoint)
@@ -117,14 +117,13 @@ def _language(args: argparse.Namespace) -> LanguageSource | None:
     """The language that the arguments ask for.
 
     Raises:
-        UsageError: there is something for a language, but no language model.
+        UsageError: there is something for a language, but no language model, or no lexicon.
         ConfigError: a setting is unknown or makes no sense.
     """
     from dataclasses import fields
 
-    from asr.commands import UsageError
     from asr.decoding.settings import BeamSettings
-    from asr.errors import ConfigError
+    from asr.errors import ConfigError, UsageError
     from training.decoding import LanguageSource
 
     if args.lm is None:
@@ -136,6 +135,8 @@ def _language(args: argparse.Namespace) -> LanguageSource | None:
         if key not in known:
             raise ConfigError(f"--decoding {key}: none of {', '.join(sorted(known))}")
     settings = BeamSettings(**dict(args.decoding))
+    if not args.lexicon:
+        raise UsageError(f"--lm {args.lm} needs a lexicon: how its words sound; add --lexicon FILE")
     return LanguageSource(args.lm, tuple(args.lexicon), settings, args.priors, args.spelling)
 
 

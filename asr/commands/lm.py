@@ -205,7 +205,9 @@ def _prepare(args: argparse.Namespace) -> int:
 def _build(args: argparse.Namespace) -> int:
     from tempfile import TemporaryDirectory
 
+    from asr.errors import ConfigError, DataError, UsageError
     from training.language_model.build import Builder, Settings
+    from training.language_model.text import sentence_blocks
     from training.language_model.vocabulary import (
         Vocabulary,
         choose,
@@ -214,7 +216,12 @@ def _build(args: argparse.Namespace) -> int:
     )
 
     _check_form(args.out)
-    settings = Settings(args.order, _thresholds(args.prune), int(args.memory * 1e9))
+    try:
+        settings = Settings(args.order, _thresholds(args.prune), int(args.memory * 1e9))
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
+    if not any(sentence_blocks(args.text)):
+        raise DataError(f"{', '.join(map(str, args.text))}: no sentence to count")
     tell = Teller()
     if args.words:
         vocabulary = Vocabulary.load(args.words)
@@ -288,7 +295,7 @@ _JOBS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 def _thresholds(text: str) -> tuple[float, ...]:
     """The numbers that `--prune` was given."""
-    from asr.commands import UsageError
+    from asr.errors import UsageError
 
     try:
         return tuple(float(part) for part in text.split(","))
@@ -298,7 +305,7 @@ def _thresholds(text: str) -> tuple[float, ...]:
 
 def _check_form(out: Path) -> None:
     """A name that says no form is refused before hours of counting."""
-    from asr.commands import UsageError
+    from asr.errors import UsageError
 
     if not out.name.endswith((".arpa", ".arpa.gz", ".ngram")):
         raise UsageError(f"{out}: a model's name ends in .arpa, .arpa.gz or .ngram")
@@ -306,7 +313,7 @@ def _check_form(out: Path) -> None:
 
 def _check_is_no_book(out: Path, inputs: list[Path]) -> None:
     """Refuse a text that the same command would find among the books when it is called again."""
-    from asr.commands import UsageError
+    from asr.errors import UsageError
     from training.language_model.books import SUFFIXES
 
     for folder in inputs:

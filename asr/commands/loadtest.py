@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.commands import FAILED
+from asr.commands.arguments import websocket
 from asr.commands.counts import counted
 
 if TYPE_CHECKING:
@@ -33,7 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         help="what is said: audio files, manifests (.jsonl), folders (default: the demo recording)",
     )
-    parser.add_argument("--url", default=URL, metavar="WS_URL", help=f"the server (default: {URL})")
+    parser.add_argument(
+        "--url",
+        type=websocket,
+        default=URL,
+        metavar="WS_URL",
+        help=f"the server; with the API key of the variable ASR_KEY (default: {URL})",
+    )
     parser.add_argument(
         "--streams",
         type=_count,

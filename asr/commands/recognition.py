@@ -6,6 +6,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from asr.commands.arguments import websocket
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable
@@ -51,8 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     parser.add_argument(
         "--url",
+        type=websocket,
         metavar="WS_URL",
-        help="let a server recognise, such as ws://127.0.0.1:8765, instead of a model here",
+        help="let a server recognise, such as ws://127.0.0.1:8765, instead of a model here; "
+        "with the API key of the variable ASR_KEY",
     )
     parser.add_argument(
         "--phrase",
@@ -105,7 +109,7 @@ def options(args: argparse.Namespace) -> Options:
     Raises:
         UsageError: a phrase has no words.
     """
-    from asr.commands import UsageError
+    from asr.errors import UsageError
     from asr.state import Options, plain
 
     phrases = tuple(map(plain, args.phrase))
@@ -136,7 +140,7 @@ def choose(args: argparse.Namespace, notice: Callable[[str], None] = tell) -> Re
         UsageError: the arguments contradict each other.
         Error: the model cannot be loaded.
     """
-    from asr.commands import UsageError
+    from asr.errors import UsageError
 
     if args.url is not None:
         if args.model is not None or args.precision != "int8" or args.decoder is not None:
@@ -174,6 +178,7 @@ def load(model: str | None, precision: str, decoder: str | None = None) -> Any:
         Error: it cannot be loaded, or the packages that a checkpoint needs are not installed.
     """
     import asr
+    from asr.errors import install
 
     if model is None or not model.endswith(".pt"):
         return asr.load(model, precision=precision, decoder=decoder)
@@ -188,7 +193,7 @@ def load(model: str | None, precision: str, decoder: str | None = None) -> Any:
             raise
         raise asr.ConfigError(
             f"{model}: a checkpoint runs through PyTorch, which is not installed: "
-            "pip install 'asr[train]', or make a bundle of it with asr export"
+            f"{install('train')}; or make a bundle of it with asr export"
         ) from None
     return load_checkpoint_recognizer(model)
 

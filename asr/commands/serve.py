@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from asr.commands import UsageError, arguments, recognition
+from asr.commands import arguments, recognition
+from asr.errors import UsageError
 
 if TYPE_CHECKING:
     import socket
@@ -202,7 +203,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         Error: the model, the address, a key or a certificate cannot be used, or a limit makes no
             sense.
-        UsageError: a certificate without its key, or the other way round; a secret without a store.
+        UsageError: a certificate without its key, or the other way round; the same of a secret and
+            a store; a proxy that is no address.
     """
     if args.make_key is not None:
         return _make_key(args.make_key, args.keys)
@@ -222,10 +224,10 @@ def run(args: argparse.Namespace) -> int:
 
     logs.configure(args.log_format)
     limits, access, certificate = _limits(args), _access(args), _certificate(args)
+    load, resumption = _loader(args), _resumption(args, limits)
     listener = listen(args.host, args.port)
     _warn(args.host, is_loopback(listener.getsockname()[0]), access, certificate)
     board = Board(args.workers)
-    load, resumption = _loader(args), _resumption(args, limits)
     wyoming = None
     if args.wyoming_port is not None:
         wyoming = listen(args.wyoming_host, args.wyoming_port)
@@ -263,10 +265,14 @@ def _loader(args: argparse.Namespace) -> Callable[[], Recognizer]:
 
 def _resumption(args: argparse.Namespace, limits: Limits) -> Callable[[], Resumption]:
     """What makes the keeper of sessions, in each process: the store is its own connection."""
+    from asr.errors import ConfigError
     from server import resume
 
     if args.store is not None:
-        secret = resume.read_secret(args.resume_secret, os.environ)
+        try:
+            secret = resume.read_secret(args.resume_secret, os.environ)
+        except ConfigError as error:
+            raise (UsageError(str(error)) if args.resume_secret is None else error) from None
         resume.keep_in(args.store, secret, limits)  # so that what cannot be is told now, and once
         return lambda: resume.keep_in(args.store, secret, limits)
     # A client that comes back may come to any worker, and they share no memory.
@@ -289,14 +295,15 @@ def _limits(args: argparse.Namespace) -> Limits:
 
 
 def _access(args: argparse.Namespace) -> Access:
+    from asr.errors import ConfigError
     from server import keys
     from server.admission import Access, networks
 
-    return Access(
-        keys.read(args.keys, os.environ),
-        tuple(args.allow_origin),
-        networks(args.trusted_proxy),
-    )
+    try:
+        proxies = networks(args.trusted_proxy)
+    except ConfigError as error:
+        raise UsageError(f"--trusted-proxy: {error}") from None
+    return Access(keys.read(args.keys, os.environ), tuple(args.allow_origin), proxies)
 
 
 def _certificate(args: argparse.Namespace) -> Certificate | None:

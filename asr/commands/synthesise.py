@@ -109,8 +109,7 @@ def run(args: argparse.Namespace) -> int:
         Error: a text cannot be read, a package is missing, or the folder is of another kind.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when NumPy is loaded
-    from asr.commands import UsageError
-    from asr.errors import ConfigError
+    from asr.errors import ConfigError, UsageError, install
 
     if args.phrases and args.cover:
         raise UsageError("--cover goes with running text, not with --phrases")
@@ -119,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
         from training.synthesis.delivery import Variation
         from training.synthesis.production import Production, Settings, digest
     except ModuleNotFoundError as error:
-        raise ConfigError(f"synthesis needs {error.name}: pip install 'asr[synthesise]'") from error
+        raise ConfigError(f"synthesis needs {error.name}: {install('synthesise')}") from error
     try:
         variation = Variation(*map(tuple, (args.rate, args.pitch, args.level, args.silence)))
     except ConfigError as error:

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         0, or 130 when the run was asked to stop before its end.
     """
     from asr.commands import INTERRUPTED
-    from asr.errors import ConfigError
+    from asr.errors import ConfigError, UsageError, install
 
     try:
         from training.preparation import download, prepare, read_all
@@ -52,10 +52,10 @@ def run(args: argparse.Namespace) -> int:
         from training.run import Run
         from training.start import read_start
     except ModuleNotFoundError as error:
-        raise ConfigError(f"training needs {error.name}: pip install 'asr[train]'") from error
+        raise ConfigError(f"training needs {error.name}: {install('train')}") from error
     recipe = read_recipe(args.recipe, args.set)
     if args.init and args.resume:
-        raise ConfigError("--init begins a run and --resume goes on with one: give only one")
+        raise UsageError("--init begins a run and --resume goes on with one: give only one")
     start = read_start(args.init) if args.init else None
     if args.check:
         if args.download:

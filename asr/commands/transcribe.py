@@ -192,7 +192,7 @@ def _watcher(args: argparse.Namespace, screen: Screen | None) -> Callable[[Event
 def _recordings(args: argparse.Namespace) -> list[Recording]:
     """All that is to be transcribed."""
     from asr import recordings
-    from asr.commands import UsageError
+    from asr.errors import UsageError
 
     if args.files.count(STDIN) > 1:
         raise UsageError("standard input (-) can be read only once")
@@ -203,12 +203,12 @@ def _recordings(args: argparse.Namespace) -> list[Recording]:
     found = list(recordings.find(args.files))
     if args.files_from is not None:
         found += recordings.listed(args.files_from)
-    return found
+    return recordings.apart(found)
 
 
 def _check(args: argparse.Namespace, found: list[Recording]) -> None:
     """Refuse arguments that contradict each other, before anything is loaded or written."""
-    from asr.commands import UsageError
+    from asr.errors import UsageError
 
     several = args.cluster is not None or args.jobs > 1
     if args.output == STDIN:
@@ -229,7 +229,7 @@ def _check(args: argparse.Namespace, found: list[Recording]) -> None:
 
 
 def _check_folder(args: argparse.Namespace, found: list[Recording]) -> None:
-    from asr.commands import UsageError
+    from asr.errors import UsageError
 
     if not args.output:
         raise UsageError("--output names no folder (a variable that is not set?)")
@@ -237,10 +237,13 @@ def _check_folder(args: argparse.Namespace, found: list[Recording]) -> None:
         raise UsageError("--partials shows words on the screen; drop it, or --output")
     names: dict[str, str] = {}
     for recording in found:
-        if recording.target in names:
+        other = names.get(recording.target)
+        if other == recording.name:
+            raise UsageError(f"{other} is given twice; name it once")
+        if other is not None:
             raise UsageError(
-                f"{names[recording.target]} and {recording.name} would be written to one name, "
-                f"{recording.target!r}; give the folder they lie in, or --files-from"
+                f"{other} and {recording.name} would be written to one name, {recording.target!r}; "
+                "give the folder they lie in, or --files-from"
             )
         names[recording.target] = recording.name
 

@@ -22,7 +22,7 @@ from websockets.exceptions import InvalidStatus, InvalidURI
 from websockets.frames import Frame, Opcode
 from websockets.uri import WebSocketURI, parse_uri
 
-from asr.client import PATH
+from asr.client import KEY_VARIABLE, PATH, credentials, shown
 from asr.errors import ServerError
 
 if TYPE_CHECKING:
@@ -81,7 +81,9 @@ def address_of(url: str) -> WebSocketURI:
         parts = urlsplit(url)
         return parse_uri(url if parts.path.strip("/") else parts._replace(path=PATH).geturl())
     except (InvalidURI, ValueError) as error:
-        raise ServerError(f"{url}: no websocket address; write it as ws://HOST:PORT") from error
+        raise ServerError(
+            f"{shown(url)}: no websocket address; write it as ws://HOST:PORT"
+        ) from error
 
 
 async def speak(
@@ -159,7 +161,9 @@ class Client(asyncio.Protocol):
         """Ask for the upgrade."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - of a TCP connection
         self._transport = transport
-        self._websocket.send_request(self._websocket.connect())
+        request = self._websocket.connect()
+        request.headers.update(credentials())
+        self._websocket.send_request(request)
         self._flush()
         self._wait(ANSWER_SECONDS, "no ready in time")
 
@@ -212,7 +216,9 @@ class Client(asyncio.Protocol):
         if error is not None:
             why = "no websocket there"
             if isinstance(error, InvalidStatus):
-                why = f"HTTP {error.response.status_code}"
+                status = error.response.status_code
+                hint = f" (no valid key in {KEY_VARIABLE})" if status == 401 else ""
+                why = f"HTTP {status}{hint}"
             self._fail(why)
             return
         audio_format = {

@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from asr.client import shown
 from asr.errors import ConfigError, ServerError
 from asr.loadtest import processes
 from asr.loadtest.client import Heard, Session, address_of, speak
@@ -98,12 +99,14 @@ def alone(url: str, recordings: Sequence[Recording]) -> References:
     """
 
     async def each() -> References:
-        address, tls = address_of(url), _tls(url)
+        address, tls, place = address_of(url), _tls(url), shown(url)
         heard: References = {}
         for recording in recordings:
             session = await speak(address, recording, phase=None, tls=tls)
             if session.error is not None:
-                raise ServerError(f"{url}: {recording.name}: {session.error}, though it was alone")
+                raise ServerError(
+                    f"{place}: {recording.name}: {session.error}, though it was alone"
+                )
             heard[recording.name] = tuple(session.words)
         return heard
 

@@ -208,12 +208,36 @@ async def test_nobody_there_gives_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:1", "127.0.0.1:8765", "ws://", "", "ws://[::1", "ws://" + "x" * 70]
+    "url",
+    [
+        "http://127.0.0.1:1",
+        "127.0.0.1:8765",
+        "ws://",
+        "",
+        "ws://[::1",
+        "ws://127.0.0.1:port",
+        "ws://" + "x" * 70,
+    ],
 )
 @in_a_loop
 async def test_an_address_that_is_none_gives_one_line(url: str) -> None:
     """And says how to write one."""
     assert "ws://HOST:PORT" in str(await refused(url))
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("ws://127.0.0.1:1?key=SECRET", "ws://127.0.0.1:1"),
+        ("ws://shop:SECRET@127.0.0.1:1/v1/stream?a=b@c", "ws://127.0.0.1:1/v1/stream"),
+        ("shop:SECRET@127.0.0.1#SECRET", "127.0.0.1"),
+        ("ws://shop:SE/C@RET@127.0.0.1:1", "ws://127.0.0.1:1"),
+    ],
+)
+@in_a_loop
+async def test_a_key_in_the_address_is_in_no_message(url: str, told: str) -> None:
+    """Messages end up in logs and tickets."""
+    assert str(await refused(url)).startswith(f"{told}: ")
 
 
 @in_a_loop
@@ -371,6 +395,21 @@ async def test_a_server_that_talks_nonsense_gives_one_line(said: str | bytes) ->
 
     async with impostor(talk) as url:
         assert isinstance(await refused(url), ProtocolError)
+
+
+@in_a_loop
+async def test_who_wants_what_the_server_lacks_leaves_in_order() -> None:
+    """1011 would stand in its log as our failure."""
+    left = []
+
+    async def lack(connection: ServerConnection) -> None:
+        await connection.send(READY.replace("[]", '["options.phrases[0]"]'))
+        await connection.wait_closed()
+        left.append(connection.close_code)
+
+    async with impostor(lack) as url:
+        assert "'xylo'" in str(await refused(url, chunks(), RATE, Options(phrases=("xylo",))))
+    assert left == [1000]
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\n\r\nhi", b"SSH-2.0-x\r\n", b""])

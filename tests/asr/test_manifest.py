@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from asr.errors import DataError
 from asr.manifest import Utterance, read_utterances
+from training.data import manifest_rows
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
@@ -65,6 +66,14 @@ def test_a_manifest_needs_no_id_and_no_speaker(tmp_path: Path) -> None:
         Utterance("a.wav", tmp_path / "a.wav", "", ""),
         Utterance("7", tmp_path / "b.wav", "b", "3"),
     ]
+
+
+def test_a_mark_of_byte_order_is_no_part_of_a_manifest(tmp_path: Path) -> None:
+    """Windows writes one in front of UTF-8."""
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"audio": "a.wav", "text": ""}\n', "utf-8-sig")
+    assert [u.id for u in read_utterances(path)] == ["a.wav"]
+    assert manifest_rows(path, {})[0]["audio"] == tmp_path / "a.wav"
 
 
 def test_a_split_of_a_manifest_leaves_the_others_out(tmp_path: Path) -> None:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +20,8 @@ from asr.parallel import AHEAD, THREADS, as_done, each
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
 
 
 def tool(number: int) -> int:
@@ -48,6 +56,70 @@ def test_ctrl_c_never_reaches_a_worker() -> None:
     """Not even while it starts, when it would leave its trace; the parent gets it and ends them."""
     assert list(each(partial(tool, 3), blocked, range(3), 2)) == [True] * 3
     assert not blocked(0, 0)
+
+
+def work_without_end(_tool: int, thing: int) -> int:
+    """The process that does it; but of the things above 1 it never comes to an end."""
+    if thing > 1:
+        os.write(1, f"{os.getpid()}\n".encode())
+        threading.Event().wait()
+    return os.getpid()
+
+
+def have_worked_without_end() -> None:
+    """What the tests below start, which ends only when it is made to."""
+    try:
+        list(as_done(partial(tool, 3), work_without_end, [2, 3, 4, 5], 2))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def there(process: int) -> bool:
+    """Whether a process is there, and no mere entry that nobody has asked for."""
+    try:
+        return ") Z " not in Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc whether processes are there")
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)],
+)
+def test_workers_end_with_whoever_started_them(number: signal.Signals, code: int) -> None:
+    """However it ends, and without the end of what they work on: a model holds much memory."""
+    program = f"from {__name__} import have_worked_without_end as work; work()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        assert parent.stdout
+        assert parent.stderr
+        workers = [int(parent.stdout.readline()) for _ in range(2)]
+        parent.send_signal(number)
+        until = time.monotonic() + 30
+        while (parent.poll() is None or any(map(there, workers))) and time.monotonic() < until:
+            os.sched_yield()
+        left = [process for process in (parent.pid, *workers) if there(process)]
+        for process in left:
+            os.kill(process, signal.SIGKILL)
+        told = parent.stderr.read()
+    assert left == []
+    assert parent.returncode == code
+    assert number == signal.SIGKILL or told == ""
+
+
+def test_who_takes_no_more_waits_for_nobody() -> None:
+    """The work in hand is thrown away, so its end is not waited for; signals are as before."""
+    before = signal.getsignal(signal.SIGTERM)
+    with closing(as_done(partial(tool, 3), work_without_end, [1, 2, 3], 2)) as outcomes:
+        assert next(outcomes)[0] == 1
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -71,10 +71,11 @@ def test_a_name_that_no_file_can_have_is_one_that_cannot_be_read(
         next(opened(found.path, raw)[1])
 
 
-def test_a_list_names_a_path_on_each_line(tmp_path: Path) -> None:
-    """As `find` writes it, empty lines apart."""
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_list_names_a_path_on_each_line(encoding: str, tmp_path: Path) -> None:
+    """As `find` writes it, empty lines apart; or an editor, with a mark of byte order."""
     file = tmp_path / "list"
-    file.write_text("a/1.wav\r\n\n/b/1.wav\n with space.wav", "utf-8")
+    file.write_text("a/1.wav\r\n\n/b/1.wav\n with space.wav", encoding)
     assert [(r.name, r.target) for r in listed(file)] == [
         ("a/1.wav", "a/1"),
         ("/b/1.wav", "b/1"),

@@ -123,6 +123,8 @@ def test_a_state_cannot_be_changed() -> None:
     state = MADE.start()
     with pytest.raises(FrozenInstanceError):
         state.samples = 1  # type: ignore[misc]  # that is the point
+    with pytest.raises(FrozenInstanceError, match="'noted': State is frozen"):
+        state.noted = 1  # type: ignore[attr-defined]
     restored = MADE.restore(saved())
     with pytest.raises(ValueError, match="read-only"):
         restored.acoustic[0][0] = 1.0

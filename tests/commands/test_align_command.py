@@ -92,12 +92,15 @@ def test_a_recording_that_cannot_be_read_fails_the_command(
     ]
 
 
-def test_a_manifest_may_be_replaced_by_itself(model: str, manifest: Path) -> None:
-    """Written whole or not at all."""
-    for _ in range(2):
-        assert commands.main(["align", str(manifest), str(manifest), "--model", model]) == 0
-    assert len(read_utterances(manifest)[1].words) == 3
-    assert [path.name for path in manifest.parent.glob("*.part")] == []
+def test_a_manifest_is_not_written_over_itself(
+    model: str, manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The times that it had would be lost, and with `--limit` all further rows."""
+    before = manifest.read_bytes()
+    arguments = ["align", str(manifest), str(manifest), "--limit", "1", "--model", model]
+    assert commands.main(arguments) == 2
+    assert "would be overwritten" in capsys.readouterr().err
+    assert manifest.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,31 @@ def test_a_second_call_does_what_is_missing(talks, model, tmp_path, capsys):
     assert "0 written (0 s" in capsys.readouterr().err
 
 
+def test_recordings_that_differ_by_their_extension_keep_it(talks, model, tmp_path, capsys):
+    """A folder may hold a talk in two formats; the next call finds both again."""
+    (talks / "damaged.wav").unlink()
+    for name in ("c.flac", "c.wav.ogg"):
+        soundfile.write(talks / name, sound(1.0, 7), 16000)
+    arguments = (talks, "--output", tmp_path / "out", "--format", "json", "--model", model)
+    assert transcribe(*arguments) == 0
+    there = ["a.json", "b/a.json", "c.flac.json", "c.wav.json", "c.wav.ogg.json"]
+    assert list(written(tmp_path / "out")) == there
+    capsys.readouterr()
+    assert transcribe(*arguments) == 0
+    assert "5 already there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [("b/a.wav", "give the folder they lie in"), ("a.wav", "is given twice; name it once")],
+)
+def test_recordings_of_one_name_are_refused_with_a_cure(other, told, talks, capsys, tmp_path):
+    """Before one's words are written over the other's."""
+    assert transcribe(talks / "a.wav", talks / other, "--output", tmp_path / "out") == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
 @pytest.mark.parametrize("form", ["json", "tsv"])
 def test_a_name_that_is_no_utf8_is_done_like_any_other(form, model, tmp_path, capsys):

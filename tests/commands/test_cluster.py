@@ -32,7 +32,7 @@ from tests.tiny import sound, write_bundle
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-distributed = pytest.importorskip("distributed", reason="needs Dask: pip install 'asr[cluster]'")
+distributed = pytest.importorskip("distributed", reason="needs Dask: pip install '.[cluster]'")
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
 
 ROOT = Path(__file__).parents[2]
@@ -371,4 +371,4 @@ def test_without_dask_the_cure_is_told(talks, model, monkeypatch, capsys):
     assert commands.main(arguments(*given)) == 1
     err = capsys.readouterr().err
     assert "tcp://10.0.0.1:1 is open to all who reach it" in err
-    assert "pip install 'asr[cluster]'" in err
+    assert "pip install '.[cluster]'" in err

@@ -41,6 +41,28 @@ def test_a_manifest_is_not_written_over_itself(
     assert "would be overwritten" in capsys.readouterr().err
 
 
+def test_a_bad_recording_is_named_once(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By every command that reads a manifest; with its id where that is another name."""
+    bad = {"audio": "gone.wav", "text": "an eye", "words": []}
+    good = bad | {"audio": "a.wav", "words": [["an", 0, 16000], ["eye", 16000, 48000]]}
+    soundfile.write(tmp_path / "a.wav", tiny.sound(3, 0), 16000)
+    rows = [bad, bad | {"id": "u7"}, good]
+    data, out = str(tmp_path / "m.jsonl"), str(tmp_path / "o.jsonl")
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for command in (
+        ["align", data, out, "--model", model],
+        ["cut", data, out],
+        ["evaluate", data, "--model", model],
+    ):
+        assert commands.main(command) == 1
+        told = capsys.readouterr().err
+        assert told.count(f"{tmp_path / 'gone.wav'}: no such file") == 2
+        assert told.count("gone.wav") == 2
+        assert told.count("u7: ") == 1
+
+
 def test_a_manifest_without_times_says_what_is_missing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

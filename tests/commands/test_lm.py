@@ -88,6 +88,8 @@ def test_books_become_a_model(
     [
         (["build", "text", "--out", "lm.bin"], "ends in .arpa, .arpa.gz or .ngram"),
         (["build", "text", "--out", "lm.arpa", "--prune", "much"], "numbers such as 1e-8"),
+        (["build", "x", "--out", "lm.arpa", "--order", "9"], "order is 1 to 3"),
+        (["build", "x", "--out", "lm.arpa", "--prune", "nan"], "numbers from 0 (keep all) up"),
     ],
 )
 def test_wrong_usage_is_told_before_any_work(
@@ -145,6 +147,8 @@ def test_a_text_without_a_sentence_has_no_perplexity(
     given = [str(tmp_path / name) for name in ("lm.arpa", "none.txt")]
     assert commands.main(["lm", "perplexity", *given]) == 1
     assert "none.txt: no sentence" in capsys.readouterr().err
+    assert commands.main(["lm", "build", given[1], "--out", given[0]]) == 1
+    assert "none.txt: no sentence" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -154,8 +158,6 @@ def test_a_text_without_a_sentence_has_no_perplexity(
         (["perplexity", "absent.ngram", "text"], "absent.ngram: the language model"),
         (["convert", "absent.arpa", "lm.ngram"], "absent.arpa: the text cannot be read"),
         (["prepare", "absent", "out.txt"], "absent: there is no such file or folder"),
-        (["build", "x", "--out", "lm.arpa", "--order", "9"], "order is 1 to 3"),
-        (["build", "x", "--out", "lm.arpa", "--prune", "nan"], "numbers from 0 (keep all) up"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_a_line(

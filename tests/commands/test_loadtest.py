@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from asr import commands
+from server import keys
 from tests.server.command import serve
 from tests.server.tones import sing
 
@@ -127,14 +128,29 @@ def test_late_clients_are_told_and_fail_the_test(
     assert "void" in said.err
 
 
+def test_the_key_of_the_environment_opens_the_server(
+    songs: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it stands in no address; without it, it is told where it belongs."""
+    key = keys.make_key()
+    monkeypatch.delenv("ASR_KEY", raising=False)
+    with serve(ASR_KEYS=keys.line_of("shop", key)) as command:
+        assert loadtest("--url", command.url, songs[0]) == 1
+        assert "HTTP 401 (no valid key in ASR_KEY)" in capsys.readouterr().err
+        monkeypatch.setenv("ASR_KEY", key)
+        assert loadtest("--url", command.url, songs[0], *PATIENT) == 0
+
+
 def test_a_server_that_is_not_there_is_one_line(
     songs: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The first thing that goes wrong."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    assert loadtest("--url", f"ws://127.0.0.1:{port}", *songs) == 1
-    assert "connection refused" in capsys.readouterr().err.splitlines()[-1]
+    assert loadtest("--url", f"ws://shop:SECRET@127.0.0.1:{port}?key=SECRET", *songs) == 1
+    told = capsys.readouterr().err
+    assert "connection refused" in told.splitlines()[-1]
+    assert "SECRET" not in told
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from asr import audio, commands
-from asr.errors import AudioError
+from asr.errors import AudioError, UsageError
 from tests.tiny import sound
 
 if TYPE_CHECKING:
@@ -66,6 +66,33 @@ def test_wrong_usage_is_told_with_exit_code_2(capsys):
         assert left.value.code == 2
     assert commands.main([]) == 2
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("lm build text --order 4 --out lm.arpa", "order is 1 to 3"),
+        ("lm build text --prune=-1 --out lm.arpa", "thresholds are numbers from 0"),
+        ("train configs/english.toml --set foo", "--set foo: write it as"),
+        ("train configs/english.toml --init best.pt --resume", "give only one"),
+        ("compare configs/english.toml out --sweep foo", "--sweep foo: write it as"),
+        ("compare configs/english.toml out --budget days=3", "--budget days=3: write it as"),
+        ("transcribe a.wav --url nonsense?key=SECRET", "nonsense: no websocket address"),
+        ("mic --url nonsense?key=SECRET", "nonsense: no websocket address"),
+        ("loadtest a.wav --url nonsense?key=SECRET", "nonsense: no websocket address"),
+        ("serve --trusted-proxy foo", "--trusted-proxy: 'foo'"),
+        ("serve --store redis://127.0.0.1:1/0", "--resume-secret FILE"),
+    ],
+)
+def test_values_that_are_wrong_on_any_day_are_usage(arguments, told):
+    """Scripts tell by the exit code whether to try again; with the way to help, and no secret."""
+    run = subprocess.run(
+        [*ASR, *arguments.split()], check=False, cwd=ROOT, capture_output=True, text=True
+    )
+    assert run.returncode == 2
+    assert told in run.stderr
+    assert re.search("--help|^usage:", run.stderr)
+    assert "SECRET" not in run.stderr.replace("ASR_RESUME_SECRET", "")
 
 
 def test_an_unknown_option_is_told_with_the_usage_of_its_command(capsys):
@@ -155,7 +182,7 @@ def test_arguments_that_make_no_sense_together_are_usage(monkeypatch, capsys):
     """Exit code 2, with the way to help."""
 
     def fail(_: argparse.Namespace) -> int:
-        raise commands.UsageError("a and b contradict each other")
+        raise UsageError("a and b contradict each other")
 
     pretend(monkeypatch, fail)
     assert commands.main(["info"]) == 2

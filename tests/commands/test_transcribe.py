@@ -133,7 +133,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(model, speech, capsys, tmp_
     "arguments",
     [
         ["a.wav", "b.wav", "--format", "srt"],
-        ["x/a.wav", "y/a.flac", "--output", "somewhere"],
+        ["x/a.wav", "y/a.wav", "--output", "somewhere"],
         ["-", "-"],
         ["a.wav", "--output", ""],
         ["a.wav", "--url", "ws://localhost:1", "--model", "english"],
@@ -211,6 +211,15 @@ def test_a_file_is_not_heard_as_raw_audio(kind, model, monkeypatch, capsys, tmp_
         assert out == ""
         assert err.startswith(f"asr: {name}: begins with the header of an audio file")
         assert err.endswith("drop --raw\n")
+
+
+def test_an_mp3_without_tags_is_known_by_its_name(model, capsys, tmp_path):
+    """It begins as raw audio may, so a file that is called otherwise is heard as such."""
+    for file, code in (("talk.MP3", 1), ("talk.raw", 0)):
+        (tmp_path / file).write_bytes(b"\xff\xfb" + audio.to_s16le(sound(2.0, 1)))
+        arguments = ["transcribe", "--raw", "16000", str(tmp_path / file), "--model", model]
+        assert commands.main(arguments) == code
+        assert ("begins with the header of an audio file" in capsys.readouterr().err) == bool(code)
 
 
 def test_words_come_while_the_pipe_is_still_open(model, speech):
@@ -311,6 +320,7 @@ def test_a_server_that_is_not_there_ends_the_job(model, speech, capsys, tmp_path
     )
     if into_a_folder:
         assert [path.name for path in (tmp_path / "out").glob("*.txt")] == ["long talk.txt"]
+        assert commands.main([*arguments[:-1], f"{url}?key=SECRET", files[1]]) == 0  # the same job
 
 
 @pytest.mark.parametrize("rate", [4000, 44099, 96000])
@@ -405,7 +415,7 @@ def test_a_checkpoint_without_pytorch_names_the_cure(speech, monkeypatch, capsys
     monkeypatch.delitem(sys.modules, "training.torch_backend", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert commands.main(["transcribe", str(speech), "--model", "runs/best.pt"]) == 1
-    assert "pip install 'asr[train]'" in capsys.readouterr().err
+    assert "pip install '.[train]'" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")

@@ -121,6 +121,7 @@ def test_the_unit_starts_what_there_is_and_gives_it_time_to_drain() -> None:
     start = re.search(r"^ExecStart=\S+ serve (.+)$", UNIT, re.MULTILINE)
     stop = re.search(r"^TimeoutStopSec=(\d+)$", UNIT, re.MULTILINE)
     assert start
+    assert set(re.findall(r"/opt/asr/\w+", UNIT)) == {"/opt/asr/bin"}  # all that pip makes there
     assert stop
     told = options(shlex.split(start[1]))
     assert told.keys is not None

@@ -63,6 +63,23 @@ def test_stop_and_go_on(model):
     assert text.endswith("the same as in one piece: True\n")
 
 
+@pytest.mark.parametrize("name", ["words_with_times.py", "microphone_to_subtitles.py"])
+def test_what_is_not_there_is_one_line(name, model, tmp_path):
+    """A recording, or a microphone."""
+    (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
+    arguments = ["gone.wav" if "words" in name else "1", model]
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *arguments],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{EXAMPLES.parent}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert re.match(r"gone\.wav: no such file|.*PortAudio", done.stderr)
+    assert done.stderr.count("\n") == 1
+
+
 def test_microphone_to_subtitles(model):
     """Through a virtual sound card: numbered subtitles of what was played."""
     with tempfile.TemporaryDirectory() as folder, sound_card(Path(folder)) as card:

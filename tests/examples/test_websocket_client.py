@@ -7,6 +7,9 @@ import sys
 import wave
 from pathlib import Path
 
+import pytest
+import soundfile
+
 from asr.audio import to_s16le
 from tests.server.sockets import in_a_loop, serving
 from tests.server.tones import RATE, sing
@@ -52,3 +55,28 @@ async def test_the_example_refuses_what_it_cannot_send(tmp_path: Path) -> None:
     code, out, err = await run(write(tmp_path / "stereo.wav", 2), "ws://127.0.0.1:1")
     assert (code, out) == (1, "")
     assert err == f"{tmp_path}/stereo.wav: not 16-bit mono; convert it first\n"
+
+
+@pytest.mark.parametrize("kind", ["float.wav", "talk.aiff", "empty.wav", "gone.wav"])
+@in_a_loop
+async def test_the_example_tells_in_one_line_what_it_cannot_read(kind: str, tmp_path: Path) -> None:
+    """The module wave reads little, and says it in many ways."""
+    path = tmp_path / kind
+    if kind == "empty.wav":
+        path.touch()
+    elif kind != "gone.wav":
+        soundfile.write(path, sing("ab"), RATE, "FLOAT" if kind == "float.wav" else None)
+    code, out, err = await run(str(path), "ws://127.0.0.1:1")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith(f"{path} to ws://127.0.0.1:1: ")
+
+
+@in_a_loop
+async def test_the_example_tells_in_one_line_that_nobody_is_there(tmp_path: Path) -> None:
+    """No server, or another path of one."""
+    recording = write(tmp_path / "speech.wav")
+    async with serving() as service:
+        refused = await run(recording, f"ws://127.0.0.1:{service.port}/nowhere")
+    for code, out, err in (refused, await run(recording, service.url)):
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert err.startswith(f"{recording} to ws://127.0.0.1:")

@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 from asr import demo
+from asr.errors import install
 from server import webpage
 
 ROOT = Path(__file__).parents[2]
@@ -139,6 +140,15 @@ def test_every_dependency_has_a_tested_version() -> None:
 def test_torch_is_not_needed_for_recognition() -> None:
     """Recognition installs in seconds and 200 MB; torch is gigabytes."""
     assert not any(d.startswith(("torch", "onnx>", "scipy")) for d in PROJECT["dependencies"])
+
+
+@pytest.mark.parametrize("room", ["asr", "training"])
+def test_nobody_is_sent_to_another_program_for_an_extra(room: str) -> None:
+    """PyPI's `asr` is not this one: it would be installed over it."""
+    sources = sorted((ROOT / room).rglob("*.py"))
+    assert [p.name for p in sources if "pip install 'asr" in p.read_text("utf-8")] == []
+    assert "'.[train]'" in install("train")
+    assert ".whl[train]'" in install("train")
 
 
 def test_no_file_names_a_folder_of_our_machines() -> None:

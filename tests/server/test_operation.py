@@ -89,7 +89,7 @@ async def test_our_own_client_brings_the_key_of_its_environment(
     async with serving(access=ONE_KEY) as service:
         monkeypatch.delenv(client.KEY_VARIABLE, raising=False)
         chunks = [sing(SONG)]
-        with pytest.raises(ServerError, match="401: no valid API key"):
+        with pytest.raises(ServerError, match=r"401: no valid API key; put one into ASR_KEY$"):
             await asyncio.to_thread(client.transcribe, service.url, chunks, 16000)
         monkeypatch.setenv(client.KEY_VARIABLE, KEY)
         heard, _ = await asyncio.to_thread(client.transcribe, service.url, chunks, 16000)

@@ -55,8 +55,8 @@ FAULTS: dict[str, dict[str, Any]] = {
     "empty text": {"audio": "train/0.wav", "text": "  "},
     "text that no head can write": {"audio": "train/0.wav", "text": "naïve 7"},
     "transcript longer than the frames allow": {"audio": "train/0.wav", "text": "aa " * 40},
-    "longer than wanted": {"audio": "train/0.wav", "samples": 400_000},
-    "shorter than wanted": {"audio": "train/0.wav", "samples": 100},
+    "longer than batches.longest": {"audio": "train/0.wav", "samples": 400_000},
+    "shorter than batches.shortest": {"audio": "train/0.wav", "samples": 100},
     "a length that is no number of samples": {"audio": "train/0.wav", "samples": "many"},
     "phone times that do not fit the phones": {
         "audio": "train/0.wav",
@@ -122,8 +122,11 @@ def test_too_much_bad_data_stops_before_training(manifest: Path) -> None:
 
 def test_what_is_left_out_by_choice_is_no_fault(manifest: Path) -> None:
     """`shortest` and `longest` may leave out most of a source."""
-    long = [FAULTS["longer than wanted"] | {"text": "a"}] * 50
+    long = [FAULTS["longer than batches.longest"] | {"text": "a"}] * 50
     assert len(load(rows_of(manifest, *long), HEADS, RULE, "here")[0]) == 8
+    told = r"here: 50 of 50 utterances cannot be used: 50 × longer than batches\.longest"
+    with pytest.raises(DataError, match=told):
+        load(rows_of(manifest, *long)[-50:], HEADS, RULE, "here")
 
 
 def test_a_bound_on_hours_takes_the_first_rows(manifest: Path) -> None:
@@ -147,9 +150,9 @@ def test_validation_keeps_words_that_cannot_be_written(manifest: Path) -> None:
         (None, "No such file"),
         (b"\xff", "not UTF-8"),
         (b"\n", "m.jsonl: holds no rows"),
-        (b'{"audio": "a"}\n\n{"audio": ', "m.jsonl:3: no JSON object"),
-        (b"[1]\n", "m.jsonl:1: no JSON object with the key `audio`"),
-        (b'{"audio": 3}\n', "m.jsonl:1: no JSON object with the key `audio`"),
+        (b'{"audio": "a"}\n\n{"audio": ', "m.jsonl:3: no JSON object: Expecting value"),
+        (b"[1]\n", "m.jsonl:1: no JSON object, but"),
+        (b'{"audio": 3}\n', "m.jsonl:1: needs the key `audio`"),
     ],
 )
 def test_a_bad_manifest_is_named_by_line(

@@ -10,11 +10,10 @@ import pytest
 import soundfile
 
 import asr
-from asr.commands import UsageError
 from asr.commands import export as command
 from asr.decoding.beam import BeamDecoder
 from asr.decoding.settings import BeamSettings
-from asr.errors import BundleError, ConfigError, DataError
+from asr.errors import BundleError, ConfigError, DataError, UsageError
 from tests.asr.small_language import SPECIAL, ngram_bytes
 from tests.tiny import sound
 from tests.training.test_export import NAMES, parsed, small_checkpoint
@@ -97,7 +96,7 @@ def test_the_command_takes_a_language(parts: Path, capsys: pytest.CaptureFixture
     ("arguments", "error", "message"),
     [
         (["--lexicon", "x"], UsageError, "go with --lm"),
-        (["--lm", "lm"], ConfigError, "needs a lexicon"),
+        (["--lm", "lm"], UsageError, "needs a lexicon: .* add --lexicon FILE"),
         (["--spelling", "x"], UsageError, "go with --lm"),
         (
             ["--lm", "lm", "--lexicon", "x", "--decoding", "spelling=1"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from asr.errors import ConfigError
+from asr.errors import ConfigError, install
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,5 +40,5 @@ def load_voice(kind: Kind, folder: Path | None) -> Voice:
         return HibariVoice()
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"the voice {kind} needs {error.name}: pip install 'asr[synthesise]'"
+            f"the voice {kind} needs {error.name}: {install('synthesise')}"
         ) from error
