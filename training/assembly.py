@@ -99,7 +99,6 @@ def network_config(recipe: Recipe, units: dict[str, list[str]]) -> NetworkConfig
         chosen.front,
         chosen.dropout,
         heads,
-        chosen.mean_seconds,
     )
 
 

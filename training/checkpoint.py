@@ -118,8 +118,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         found = values["format"]
         raise BundleError(f"{path}: checkpoint of format {found}; this version reads {FORMAT}")
     try:
-        network = _LATER | values["network"]
-        plain = {name: network[name] for name in _PLAIN}
+        plain = {name: values["network"][name] for name in _PLAIN}
         heads = {name: HeadConfig(*head) for name, head in values["network"]["heads"].items()}
         parts = {name: values[name] for name in _PARTS}
     except (KeyError, TypeError, AttributeError) as error:
@@ -127,8 +126,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(NetworkConfig(**plain, heads=heads), **parts)
 
 
-_PLAIN = ("cell", "width", "depth", "look_ahead", "front", "dropout", "mean_seconds")
-_LATER = {"mean_seconds": 0.0}  # what earlier checkpoints of this format do not say
+_PLAIN = ("cell", "width", "depth", "look_ahead", "front", "dropout")
 _PARTS = (
     "weights",
     "units",

@@ -8,16 +8,14 @@ Sizes: N streams, 8 feature frames in a block, M = 80 mel bands, T = 2 output fr
 the front, H width, D depth, L look-ahead, V units of a head. "Rows" are values [N · T, …], the two
 frames of a stream next to each other.
 
-The state's arrays, in the order of `AcousticNetwork.initial`: if the network takes off the mean
-spectrum, `mean` [N, 80] and `heard` [N, 1]; `conv1` [N, 3, 80], `conv2` [N, 1, C], `h` [N, D, H],
-with an LSTM also `c` [N, D, H], `ahead` [N, L, H], and for each head that reads another its own
-`<head>.h` (and `<head>.c`) [N, width]. `ahead` stays when L is 0: an empty array in and out, so
-that every model of the same heads has the same list of states.
+The state's arrays, in the order of `AcousticNetwork.initial`: `conv1` [N, 3, 80], `conv2`
+[N, 1, C], `h` [N, D, H], with an LSTM also `c` [N, D, H], `ahead` [N, L, H], and for each head that
+reads another its own `<head>.h` (and `<head>.c`) [N, width]. `ahead` stays when L is 0: an empty
+array in and out, so that every model of the same heads has the same list of states.
 """
 
 from __future__ import annotations
 
-from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -25,7 +23,6 @@ import numpy as np
 
 from asr.acoustic import BLOCK_FRAMES, BLOCK_OUTPUTS
 from training.graph_builder import GraphBuilder
-from training.mean_spectrum import PRIOR_BLOCKS, SPEECH, STEEPNESS
 from training.model import BANDS, FIRST_KERNEL, SECOND_KERNEL
 from training.quantise import quantised_product, round_weights
 
@@ -82,7 +79,6 @@ class StepGraph:
         """The checked model."""
         c, graph = self.config, self.graph
         shapes = {
-            **({"mean": (BANDS,), "heard": (1,)} if c.mean_seconds else {}),
             "conv1": (FIRST_KERNEL - STRIDE, BANDS),
             "conv2": (SECOND_KERNEL - STRIDE, c.front),
             **dict.fromkeys(self.memories, (c.depth, c.width)),
@@ -115,8 +111,6 @@ class StepGraph:
     def _network(self, features: str, states: dict[str, str]) -> tuple[str, dict[str, str]]:
         """Everything below the heads: rows [N · T, H] and the new states."""
         after: dict[str, str] = {}
-        if self.config.mean_seconds:
-            features, after = self._without_mean(features, states["mean"], states["heard"])
         x, after["conv1"] = self._convolution(features, states["conv1"], "conv1", FIRST_KERNEL)
         x = self.graph.reshape(x, -1, BLOCK_FRAMES // STRIDE, self.config.front)
         x, after["conv2"] = self._convolution(x, states["conv2"], "conv2", SECOND_KERNEL)
@@ -132,26 +126,6 @@ class StepGraph:
             after[name] = self.graph.concat(1, *parts)
         x, after["ahead"] = self._look_ahead(x, states["ahead"])
         return x, after
-
-    def _without_mean(self, features: str, mean: str, heard: str) -> tuple[str, dict[str, str]]:
-        """Features [N, 8, 80] without the mean spectrum, and what it is after them."""
-        node, bands = self.graph.node, self.graph.integers(-1)
-        frames = [self.graph.slice(features, n, n + 1) for n in range(BLOCK_FRAMES)]
-        total = self.graph.reshape(reduce(partial(node, "Add"), frames), -1, BANDS)
-        block = node("Div", total, self._number(BLOCK_FRAMES))
-        level = node("ReduceMean", block, bands, keepdims=1)
-        spectrum = node("Sub", block, level)
-        louder = node("Mul", node("Sub", level, self._number(SPEECH)), self._number(STEEPNESS))
-        share = node("Sigmoid", louder)
-        longest = self._number(self.config.mean_blocks)
-        heard_next = node("Min", node("Add", heard, share), longest)
-        rate = node("Div", share, node("Add", heard_next, self._number(PRIOR_BLOCKS)))
-        mean_next = node("Add", mean, node("Mul", rate, node("Sub", spectrum, mean)))
-        rest = node("Sub", features, self.graph.reshape(mean, -1, 1, BANDS))
-        return rest, {"mean": mean_next, "heard": heard_next}
-
-    def _number(self, value: float) -> str:
-        return self.graph.constant(np.array([value], np.float32))
 
     def _spell(self, name: str, read: str, states: dict[str, str]) -> tuple[str, dict[str, str]]:
         """The logits of a head that reads another's logits [N · T, V], and its new states."""

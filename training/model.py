@@ -22,7 +22,6 @@ from torch.nn import functional as F  # noqa: N812 - PyTorch's custom
 
 from asr.acoustic import BLOCK_FRAMES, BLOCK_OUTPUTS
 from asr.errors import ConfigError
-from training.mean_spectrum import BLOCK_SECONDS, follow, spectra, without_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,8 +67,6 @@ class NetworkConfig:
         look_ahead: output frames (40 ms each) that the top may look into the future, 0 … 8.
         front: C, channels of the two convolutions.
         dropout: share of each recurrent layer's output that is dropped while training.
-        mean_seconds: of speech, whose mean spectrum is taken off the features
-            (`training.mean_spectrum`); 0: none is.
         heads: CTC outputs by name; the first is the one that greedy decoding reads.
     """
 
@@ -80,15 +77,10 @@ class NetworkConfig:
     front: int = 256
     dropout: float = 0.1
     heads: dict[str, HeadConfig] = field(default_factory=dict)
-    mean_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         if self.cell not in CELLS:
             raise ConfigError(f"network.cell: {self.cell!r} is none of {', '.join(CELLS)}")
-        if not 0 <= self.mean_seconds < float("inf"):
-            raise ConfigError(
-                f"network.mean_seconds: {self.mean_seconds}; it must be 0 or seconds of speech"
-            )
         for name in ("width", "depth", "front"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"network.{name}: {getattr(self, name)}; it must be at least 1")
@@ -118,11 +110,6 @@ class NetworkConfig:
                 f"network.heads.{name}.look_ahead: {head.look_ahead} frames; it must be an even "
                 f"number in 0 … {MAX_LOOK_AHEAD}"
             )
-
-    @property
-    def mean_blocks(self) -> float:
-        """Blocks of speech that count in the mean spectrum, at most."""
-        return self.mean_seconds / BLOCK_SECONDS
 
     def readers(self) -> dict[str, HeadConfig]:
         """The heads that read other heads, in order."""
@@ -214,14 +201,7 @@ class AcousticNetwork(nn.Module):
         return self.read_heads(ends)
 
     def project_input(self, features: Tensor) -> Tensor:
-        """What the first recurrent layer reads: features [B, F, 80] → [B, F / 4, H].
-
-        While training, every second utterance begins as if its voice had been heard before.
-        """
-        if self.config.mean_seconds:
-            warm = torch.rand(len(features)) < 0.5 if self.training else None
-            warm = None if warm is None else warm.to(features.device)
-            features = without_mean(features, self.config.mean_blocks, warm=warm)
+        """What the first recurrent layer reads: features [B, F, 80] → [B, F / 4, H]."""
         x = F.pad(features.transpose(1, 2), (FIRST_KERNEL - 2, 0))
         x = F.relu(self.conv1(x))
         x = F.relu(self.conv2(F.pad(x, (SECOND_KERNEL - 2, 0)))).transpose(1, 2)
@@ -269,8 +249,8 @@ class AcousticNetwork(nn.Module):
     def initial(self, streams: int) -> tuple[Tensor, ...]:
         """State of N streams before audio.
 
-        Mean spectrum and the blocks in it (if there is one), front tails, h (and c) of all layers,
-        look-ahead tail, h (and c) of each head that reads another.
+        Front tails, h (and c) of all layers, look-ahead tail, h (and c) of each head that reads
+        another.
         """
         c, device = self.config, self.ahead.device
 
@@ -281,8 +261,7 @@ class AcousticNetwork(nn.Module):
         recurrent = [zeros(c.depth, c.width)] * memories
         tails = zeros(FIRST_KERNEL - 2, BANDS), zeros(SECOND_KERNEL - 2, c.front)
         read = [zeros(head.width) for head in c.readers().values() for _ in range(memories)]
-        spectrum = (zeros(BANDS), zeros(1)) if c.mean_seconds else ()
-        return (*spectrum, *tails, *recurrent, zeros(c.look_ahead, c.width), *read)
+        return (*tails, *recurrent, zeros(c.look_ahead, c.width), *read)
 
     def step(
         self, features: Tensor, state: tuple[Tensor, ...]
@@ -300,13 +279,6 @@ class AcousticNetwork(nn.Module):
         if features.shape[1:] != (BLOCK_FRAMES, BANDS):
             raise ValueError(f"a block is [N, {BLOCK_FRAMES}, {BANDS}], got {list(features.shape)}")
         memories = 2 if self.config.cell == "lstm" else 1
-        spectrum: tuple[Tensor, ...] = ()
-        if self.config.mean_seconds:
-            mean, heard, *rest = state
-            state = tuple(rest)
-            [one], [share] = (part.unbind(1) for part in spectra(features))
-            features = features - mean[:, None]
-            spectrum = follow(mean, heard, one, share, self.config.mean_blocks)
         tail1, tail2, *rest = state
         recurrent, tail, read = rest[:memories], rest[memories], rest[memories + 1 :]
         x = torch.cat([tail1, features], 1)
@@ -333,7 +305,7 @@ class AcousticNetwork(nn.Module):
         log_probs = {
             name: logits[name].float().log_softmax(-1) for name in self.config.exported_heads()
         }
-        return log_probs, (*spectrum, new1, new2, *after, new, *new_read)
+        return log_probs, (new1, new2, *after, new, *new_read)
 
     def _look_ahead(self, x: Tensor) -> Tensor:
         """Weighted sum over frames t … t + L per channel: [B, T + L, H] → [B, T, H]."""

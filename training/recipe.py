@@ -35,7 +35,6 @@ class Network:
     look_ahead: Annotated[int, Limits(0, 8)] = 4
     front: Number = 256
     dropout: Annotated[float, Limits(0, 0.95)] = 0.1
-    mean_seconds: Amount = 0.0
 
 
 @dataclass(frozen=True, slots=True)

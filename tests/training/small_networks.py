@@ -26,8 +26,7 @@ def small_network(cell: str = "lstm", *, reads: bool = False, **sizes: Any) -> A
         reads: give it a head that reads another.
         sizes: of the network.
     """
-    usual = {"width": 24, "depth": 2, "look_ahead": 2, "front": 16, "mean_seconds": 0.8}
-    sizes = usual | sizes
+    sizes = {"width": 24, "depth": 2, "look_ahead": 2, "front": 16} | sizes
     heads = {"pieces": HeadConfig(29, sizes["depth"]), "phones": HeadConfig(11, sizes["depth"])}
     if sizes["depth"] > 1:
         heads["helper"] = HeadConfig(7, 1)  # on a lower layer: helps training, is not exported

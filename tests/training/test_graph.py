@@ -131,8 +131,7 @@ def test_inputs_and_outputs_are_named_as_the_bundle_promises(
     write_graph(network, tmp_path / "a.onnx", precision)
     graph = session(tmp_path / "a.onnx")
     memories = ["h", "c"] if cell == "lstm" else ["h"]
-    fronts = ["mean", "heard", "conv1", "conv2"]
-    states = [*fronts, *memories, "ahead", *(f"spelled.{part}" for part in memories)]
+    states = ["conv1", "conv2", *memories, "ahead", *(f"spelled.{part}" for part in memories)]
     assert [value.name for value in graph.get_inputs()] == ["features", *states]
     assert [value.name for value in graph.get_outputs()] == [
         *(f"log_probs.{head}" for head in HEADS),
