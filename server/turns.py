@@ -3,11 +3,13 @@
 An event loop asks which connections have something for it, and does all of that before it asks
 again. So whoever opens hundreds of connections a second, or sends nonsense on as many as he may,
 would be served in one go while everybody else waits. Here a session that has been heard for
-0.3 s is always served. All other connections (new ones, silent ones, those of whoever asks for a
-figure) wait while there is something else to do, the recognition of what came before included, and
-while somebody who speaks is about to send more (`server/rhythm.py`), but for `PATIENCE_SECONDS` at
-most; then `FEW` of them have their turn. Nobody starves: what was left
-over is first the next time, as epoll (Linux) goes through what is ready in turn.
+0.3 s is always served, unless it comes in crumbs of a few bytes (`server/visitor.py`). All other
+connections (new ones, silent ones, those of whoever asks for a figure) wait while there is
+something else to do, the recognition of what came before included, and while somebody who speaks is
+about to send more (`server/rhythm.py`). Every `PATIENCE_SECONDS` they have their turn: for
+`TURN_SECONDS`, `FEW` of them in a round, so that whoever speaks waits for no more. What comes in
+crumbs has come together by then. Nobody starves: what was left over is first the next time, as
+epoll (Linux) goes through what is ready in turn.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
     File = int | HasFileno
 
 FEW: Final = 2  # connections of strangers in a round
-PATIENCE_SECONDS: Final = 0.01  # for which they wait at most while there is something else to do
+TURN_SECONDS: Final = 0.002  # in which rounds with some of them may follow one another
+PATIENCE_SECONDS: Final = 0.01  # from one such turn to the next while there is something else to do
 
 
 class Turns(BaseSelector):
@@ -55,7 +58,7 @@ class Turns(BaseSelector):
         self._urgent, self._others, self._all = (select.epoll() for _ in range(3))
         for part in (self._urgent, self._others):
             self._all.register(part.fileno(), select.EPOLLIN)
-        self._served = -math.inf  # when strangers had their turn
+        self._turn = -math.inf  # when the last turn of strangers began
         self.occupied: Callable[[], bool] = lambda: False
 
     def prefer(self, file: File) -> None:
@@ -65,6 +68,14 @@ class Turns(BaseSelector):
             self._others.unregister(descriptor)
             self._first.add(descriptor)
             self._urgent.register(descriptor, _mask(self._keys[descriptor].events))
+
+    def let_wait(self, file: File) -> None:
+        """Serve it among the others again, until it is preferred anew."""
+        descriptor = _descriptor(file)
+        if descriptor in self._first and descriptor in self._keys:
+            self._urgent.unregister(descriptor)
+            self._first.remove(descriptor)
+            self._others.register(descriptor, _mask(self._keys[descriptor].events))
 
     def register(self, fileobj: File, events: int, data: Any = None) -> SelectorKey:
         """Watch a file; see `selectors.BaseSelector`."""
@@ -97,19 +108,21 @@ class Turns(BaseSelector):
         """Wait until something is ready: all that come first, and a few of the others.
 
         A timeout of 0 means that the loop has something to do. Then, as while the machine is
-        `occupied`, the others wait for `PATIENCE_SECONDS` since some of them had their turn.
+        `occupied`, the others wait from the end of their turn for the beginning of the next one.
         """
         wait = math.inf if timeout is None else max(0.0, timeout)
-        patience = self._served + PATIENCE_SECONDS - time.monotonic()
-        if patience > 0 and (wait == 0 or self.occupied()):
+        since = time.monotonic() - self._turn
+        patience = PATIENCE_SECONDS - since
+        if since >= TURN_SECONDS and patience > 0 and (wait == 0 or self.occupied()):
             found = self._urgent.poll(_milliseconds(min(wait, patience)))
             if found or wait <= patience:
                 return self._ready(found)
             wait -= patience
         self._all.poll(_milliseconds(wait))
         others = self._others.poll(0, self._few)
-        if others:
-            self._served = time.monotonic()
+        now = time.monotonic()
+        if others and now >= self._turn + PATIENCE_SECONDS:
+            self._turn = now
         return self._ready(self._urgent.poll(0) + others)
 
     def _ready(self, found: list[tuple[int, int]]) -> list[tuple[SelectorKey, int]]:
@@ -158,6 +171,13 @@ def prefer(transport: BaseTransport) -> None:
     loop = asyncio.get_running_loop()
     if isinstance(loop, Loop):
         loop.turns.prefer(transport.get_extra_info("socket"))
+
+
+def let_wait(transport: BaseTransport) -> None:
+    """Take back what `prefer` gave this connection."""
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, Loop):
+        loop.turns.let_wait(transport.get_extra_info("socket"))
 
 
 def wait_while(occupied: Callable[[], bool]) -> None:

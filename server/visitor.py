@@ -13,12 +13,16 @@ from websockets.asyncio.server import ServerConnection
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
+from server import turns
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
     from server.dialogue import Message, Protocol
 
+CRUMB_BYTES: Final = 16  # below which a packet is a crumb
+CRUMBS: Final = 8  # of them in a row, and the connection is served when others were
 MESSAGES: Final = {Opcode.TEXT, Opcode.BINARY, Opcode.CONT}  # whole ones, where `fin` is set
 
 
@@ -51,6 +55,7 @@ class Visitor(ServerConnection):
     holder: str | None = None
     hear: Callable[[bytes], bool] | None = None
     _unreceived = 0  # whole messages that wait for `recv`
+    _crumbs = 0  # packets in a row that held next to nothing
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands, but nothing has been asked yet."""
@@ -61,6 +66,13 @@ class Visitor(ServerConnection):
         """It is gone, however it went."""
         super().connection_lost(exc)
         self.desk.left(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came. Who sends them one by one is left until some have come together."""
+        self._crumbs = self._crumbs + 1 if len(data) < CRUMB_BYTES else 0
+        if self._crumbs == CRUMBS:
+            turns.let_wait(self.transport)
+        super().data_received(data)
 
     def process_event(self, event: Any) -> None:
         """Take in a frame, or the request."""

@@ -18,7 +18,9 @@ from asr.features import BLOCK_SAMPLES
 from server import turns
 from server.line import PROVED_SECONDS, Line
 from server.turns import Loop, Turns
+from server.visitor import CRUMBS
 from tests.server.sockets import in_a_loop, serving, until
+from tests.server.tones import sing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,17 +100,20 @@ def test_strangers_wait_while_there_is_something_else_to_do(
             return [key.data for key, _ in made.select(timeout)]
 
         monkeypatch.setattr(turns, "PATIENCE_SECONDS", 1000.0)
+        monkeypatch.setattr(turns, "TURN_SECONDS", 500.0)
         assert told(0) == [2, 0]  # nobody has had a turn
+        assert told(0) == [2, 1]  # it lasts, and those who speak are served in it
+        monkeypatch.setattr(turns, "TURN_SECONDS", 0.0)
         assert told(0) == [2]
-        assert told(IDLE) == [2, 1]
+        assert told(IDLE) == [2, 0]
         made.occupied = lambda: True
         assert told(IDLE) == told(None) == [2]
         ends[2][0].recv(1)
         assert told(IDLE) == []
         monkeypatch.setattr(turns, "PATIENCE_SECONDS", 0.0)
-        assert told(0) == [0]
+        assert told(0) == [1]
         monkeypatch.setattr(turns, "PATIENCE_SECONDS", 0.01)
-        assert told(None) == [1]  # after as long
+        assert told(None) == [0]  # after as long
 
 
 def outcome(selector: selectors.BaseSelector, what: str, *told: Any) -> Any:
@@ -174,6 +179,54 @@ def test_what_was_closed_can_still_be_unregistered_and_comes_back_as_a_stranger(
         assert descriptor not in made.get_map()
         with pytest.raises(KeyError):
             made.get_key(descriptor)
+
+
+def test_what_was_preferred_can_be_one_of_the_others_again() -> None:
+    """And be preferred anew; a file that was not, or is not there, stays as it is."""
+    with turning(few=1) as selector, pairs(3) as made:
+        for here, there in made:
+            selector.register(here, READ)
+            there.send(b"x")
+        for here, _ in made:
+            selector.prefer(here)
+        assert len(selector.select(0)) == 3
+        for here, _ in made[:2]:
+            selector.let_wait(here)
+            selector.let_wait(here)
+        selector.let_wait(10**6)
+        first = {key.fileobj for key, _ in selector.select(0)}
+        assert made[2][0] in first
+        assert len(first) == 2
+        selector.prefer(made[0][0])
+        assert {made[0][0], made[2][0]} <= {key.fileobj for key, _ in selector.select(0)}
+
+
+@in_a_loop
+async def test_who_sends_crumbs_is_preferred_no_more_until_it_sends_a_piece() -> None:
+    """A session in packets of a byte would wake the loop as often as a hundred that speak."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, Loop)
+    waiting: list[int] = []
+    let_wait = loop.turns.let_wait
+
+    def noted(file: turns.File) -> None:
+        waiting.append(file if isinstance(file, int) else file.fileno())
+        let_wait(file)
+
+    loop.turns.let_wait = noted  # type: ignore[method-assign]
+    async with serving() as service, service.session() as peer:
+        song = sing("abc")
+        await peer.say(song)
+        (visitor,) = (session._connection for session in service.server.sessions)  # noqa: SLF001
+        frame = b"\x82\x88" + bytes(12)  # two samples under a mask of zeros
+        for number, byte in enumerate(frame[:CRUMBS]):
+            assert len(waiting) == 0
+            visitor.data_received(bytes([byte]))
+            assert len(waiting) == (number == CRUMBS - 1)
+        visitor.data_received(frame[CRUMBS:])
+        await peer.tell("finish")
+        assert (await peer.hear_all())[-1]["type"] in {"done", "error"}
+    assert len(waiting) == 1
 
 
 @in_a_loop
