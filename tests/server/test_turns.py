@@ -18,7 +18,7 @@ from asr.features import BLOCK_SAMPLES
 from server import turns
 from server.line import PROVED_SECONDS, Line
 from server.turns import Loop, Turns
-from server.visitor import CRUMBS
+from server.visitor import CRUMBS, Visitor
 from tests.server.sockets import in_a_loop, serving, until
 from tests.server.tones import sing
 
@@ -218,6 +218,7 @@ async def test_who_sends_crumbs_is_preferred_no_more_until_it_sends_a_piece() ->
         song = sing("abc")
         await peer.say(song)
         (visitor,) = (session._connection for session in service.server.sessions)  # noqa: SLF001
+        assert isinstance(visitor, Visitor)
         frame = b"\x82\x88" + bytes(12)  # two samples under a mask of zeros
         for number, byte in enumerate(frame[:CRUMBS]):
             assert len(waiting) == 0
