@@ -457,20 +457,24 @@ def test_check_reads_everything_and_writes_nothing(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "code", "message"),
     [
-        (["--set", "optimiser.rat=1"], "optimiser: unknown key 'rat'"),
-        (["--set", "data.0.manifest=gone.jsonl"], "gone.jsonl: No such file"),
-        (["--init", "gone.pt"], "gone.pt: this checkpoint cannot be read: No such file"),
-        (["--init", "x.pt", "--resume"], "give only one"),
-        (["--resume"], "nothing to resume"),
+        (["--set", "optimiser.rat=1"], 1, "optimiser: unknown key 'rat'"),
+        (["--set", "data.0.manifest=gone.jsonl"], 1, "gone.jsonl: cannot be read as a manifest"),
+        (["--init", "gone.pt"], 1, "gone.pt: this checkpoint cannot be read: No such file"),
+        (["--init", "x.pt", "--resume"], 2, "give only one"),
+        (["--resume"], 1, "nothing to resume"),
     ],
 )
 def test_what_is_wrong_is_one_line(
-    tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    arguments: list[str],
+    code: int,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Exit code 1 and a sentence, no trace."""
-    assert main(command(tmp_path, *arguments)) == 1
+    """A sentence, no trace; exit code 2 where the command itself makes no sense."""
+    assert main(command(tmp_path, *arguments)) == code
     told = capsys.readouterr().err
     assert message in told
     assert told.count("\n") == 1
