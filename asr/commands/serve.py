@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from server.tls import Certificate
 
 SUMMARY = "serve recognition to other programs over websockets"
-BACKLOG_SECONDS = (
-    60.0  # that a worker may take for the audio which it accepted before it was stopped
-)
+BACKLOG_SECONDS = 60.0  # that a worker which stops may take for what it had accepted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

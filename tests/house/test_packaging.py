@@ -30,6 +30,16 @@ def tracked() -> list[Path]:
     return [ROOT / name for name in listed.stdout.decode().split("\0") if name]
 
 
+ROOMS = {"asr", "training", "server", "tests", "configs"}
+BESIDE = {"docs", "benchmarks", "results", "examples", "deploy"}
+
+
+def test_nothing_else_stands_at_the_top() -> None:
+    """What a command left behind where it was tried is no part of the project."""
+    folders = {path.relative_to(ROOT).parts[0] for path in tracked() if path.parent != ROOT}
+    assert {name for name in folders if not name.startswith(".")} == ROOMS | BESIDE
+
+
 def wheel_of(folder: Path, **environment: str) -> zipfile.ZipFile:
     """The wheel, built from a copy of the sources so that no build folder lands in the checkout."""
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):

@@ -181,6 +181,21 @@ def test_what_was_closed_can_still_be_unregistered_and_comes_back_as_a_stranger(
             made.get_key(descriptor)
 
 
+def noted(call: str) -> list[int]:
+    """The descriptors with which a method of the running loop's turns is called from now on."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, Loop)
+    descriptors: list[int] = []
+    done = getattr(loop.turns, call)
+
+    def note(file: turns.File) -> None:
+        descriptors.append(file if isinstance(file, int) else file.fileno())
+        done(file)
+
+    setattr(loop.turns, call, note)
+    return descriptors
+
+
 def test_what_was_preferred_can_be_one_of_the_others_again() -> None:
     """And be preferred anew; a file that was not, or is not there, stays as it is."""
     with turning(few=1) as selector, pairs(3) as made:
@@ -204,19 +219,12 @@ def test_what_was_preferred_can_be_one_of_the_others_again() -> None:
 @in_a_loop
 async def test_who_sends_crumbs_is_preferred_no_more_until_it_sends_a_piece() -> None:
     """A session in packets of a byte would wake the loop as often as a hundred that speak."""
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, Loop)
-    waiting: list[int] = []
-    let_wait = loop.turns.let_wait
-
-    def noted(file: turns.File) -> None:
-        waiting.append(file if isinstance(file, int) else file.fileno())
-        let_wait(file)
-
-    loop.turns.let_wait = noted  # type: ignore[method-assign]
+    waiting = noted("let_wait")
     async with serving() as service, service.session() as peer:
-        song = sing("abc")
-        await peer.say(song)
+        await peer.sing("abc")
+        await peer.tell("ping", id=1)
+        while (await peer.hear())["type"] != "pong":  # all that was sent is there
+            pass
         (visitor,) = (session._connection for session in service.server.sessions)  # noqa: SLF001
         assert isinstance(visitor, Visitor)
         frame = b"\x82\x88" + bytes(12)  # two samples under a mask of zeros
@@ -226,23 +234,15 @@ async def test_who_sends_crumbs_is_preferred_no_more_until_it_sends_a_piece() ->
             assert len(waiting) == (number == CRUMBS - 1)
         visitor.data_received(frame[CRUMBS:])
         await peer.tell("finish")
-        assert (await peer.hear_all())[-1]["type"] in {"done", "error"}
+        done = (await peer.hear_all())[-1]
+        assert (done["type"], done["position"]) == ("done", len(sing("abc")) + 2)
     assert len(waiting) == 1
 
 
 @in_a_loop
 async def test_a_session_is_preferred_once_it_has_spoken() -> None:
     """Not before: whoever only connects, or says little, waits for its turn."""
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, Loop)
-    preferred: list[int] = []
-    prefer = loop.turns.prefer
-
-    def noted(file: turns.File) -> None:
-        preferred.append(file if isinstance(file, int) else file.fileno())
-        prefer(file)
-
-    loop.turns.prefer = noted  # type: ignore[method-assign]
+    preferred = noted("prefer")
     block = np.zeros(BLOCK_SAMPLES, np.float32)
     blocks = math.floor(PROVED_SECONDS * 16_000 / BLOCK_SAMPLES)
 
