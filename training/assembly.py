@@ -109,7 +109,8 @@ def _examples(recipe: Recipe, material: Material, log_mel: LogMel) -> ExampleMak
         if head.frames
     }
     further = max(head.look_ahead for head in recipe.heads.values())
-    wanted = Wanted(recipe.network.look_ahead + further, tuple(recipe.heads), frame_heads)
+    look_ahead = recipe.network.look_ahead + further
+    wanted = Wanted(look_ahead, tuple(recipe.heads), frame_heads, recipe.views)
     return ExampleMaker(
         material.stores, log_mel, Augmenter(recipe.augmentation), wanted, recipe.seed
     )
@@ -136,7 +137,7 @@ def _batches(recipe: Recipe, material: Material) -> BatchStream:
     return BatchStream(
         [[utterance.samples for utterance in store.utterances] for store in material.stores],
         [source.weight for source in recipe.data],
-        int(recipe.batches.seconds * SAMPLE_RATE),
+        int(recipe.batches.seconds * SAMPLE_RATE / recipe.views),
         recipe.seed,
         short_first=recipe.batches.short_first,
     )

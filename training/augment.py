@@ -51,6 +51,23 @@ class Distorted:
     wordless: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What all views of an utterance have in common: its course in time, and whether it is speech.
+
+    Attributes:
+        speed: how much faster it is played.
+        lead: samples of silence before it.
+        tail: samples of silence behind it.
+        wordless: noise takes its place.
+    """
+
+    speed: float
+    lead: int
+    tail: int
+    wordless: bool
+
+
 class Augmenter:
     """Distorts samples as a recipe's `[augmentation]` says.
 
@@ -65,18 +82,32 @@ class Augmenter:
             raise DataError(f"{settings.noise}: no noise without voices to teach silence with")
         self.rooms = _rooms(Path(settings.rooms)) if settings.rooms else []
 
-    def __call__(self, samples: Samples, rng: np.random.Generator) -> Distorted:
-        """Distort samples [n] at 16 kHz."""
+    def course(self, rng: np.random.Generator) -> Course:
+        """Draw what the views of an utterance are to have in common."""
         chosen = self.settings
         speed = float(rng.uniform(*chosen.speed))
-        if abs(speed - 1) > 1e-3:
-            samples = soxr.resample(samples, RATE * speed, RATE, "LQ")
-        else:
-            speed = 1.0
+        wordless = rng.random() < chosen.wordless_probability
+        lead = tail = 0
+        if rng.random() < chosen.silence_probability:
+            lead, tail = (int(n) for n in rng.integers(0, int(chosen.silence * RATE) + 1, 2))
+        return Course(speed if abs(speed - 1) > 1e-3 else 1.0, lead, tail, wordless)
+
+    def __call__(
+        self, samples: Samples, rng: np.random.Generator, course: Course | None = None
+    ) -> Distorted:
+        """Distort samples [n] at 16 kHz.
+
+        Args:
+            samples: of the utterance.
+            rng: chooses how.
+            course: of the views that this is one of; drawn if there is none.
+        """
+        chosen, course = self.settings, course or self.course(rng)
+        if course.speed != 1:
+            samples = soxr.resample(samples, RATE * course.speed, RATE, "LQ")
         if self.rooms and rng.random() < chosen.room_probability:
             samples = reverberate(samples, self._room(rng))
-        wordless = rng.random() < chosen.wordless_probability
-        if wordless:
+        if course.wordless:
             noise = self._noise(self.voiceless, len(samples), rng)
             noise = as_spoken(noise, samples) if rng.random() < 0.3 else begun(noise, rng)
             samples = alike(samples, noise)
@@ -89,10 +120,8 @@ class Augmenter:
             samples = telephone(samples, rng)
         gain = 10 ** (rng.uniform(*chosen.gain_db) / 20)
         samples = np.clip(samples * np.float32(gain), -1, 1)
-        lead = tail = 0
-        if rng.random() < chosen.silence_probability:
-            lead, tail = (int(n) for n in rng.integers(0, int(chosen.silence * RATE) + 1, 2))
-        return Distorted(np.pad(samples, (lead, tail)).astype(np.float32), speed, lead, wordless)
+        samples = np.pad(samples, (course.lead, course.tail)).astype(np.float32)
+        return Distorted(samples, course.speed, course.lead, course.wordless)
 
     def _noise(self, recorded: list[Samples], length: int, rng: np.random.Generator) -> Samples:
         share = self.settings.generated_music

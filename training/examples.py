@@ -11,7 +11,7 @@ from torch import Tensor
 
 from asr.errors import DataError
 from asr.features import output_frames
-from training.augment import Augmenter, Distorted, mask, warp
+from training.augment import Augmenter, Distorted, Samples, mask, warp
 from training.data import Faults, Utterance, needed_frames
 from training.losses import BLANK, UNKNOWN, Labels, frame_labels
 
@@ -23,14 +23,17 @@ if TYPE_CHECKING:
     from training.features import LogMel
 
 
+Example = tuple[Utterance, Distorted, np.random.Generator]
+
+
 @dataclass(frozen=True, slots=True)
 class Examples:
     """A batch, ready for the network.
 
     Attributes:
-        features: normalised log-mel [B, F, 80].
+        features: normalised log-mel [B, F, 80]; all utterances in one view, then in the next.
         labels: what it should give.
-        seconds: of audio, without padding.
+        seconds: of audio in all views, without padding.
     """
 
     features: Tensor
@@ -46,11 +49,13 @@ class Wanted:
         look_ahead: output frames of silence behind each utterance.
         heads: names of the heads.
         frame_heads: for each head that learns from frames, the number of each phone's unit.
+        views: how often each utterance comes, distorted in other ways each time.
     """
 
     look_ahead: int
     heads: tuple[str, ...]
     frame_heads: dict[str, dict[str, int]]
+    views: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +128,7 @@ class ExampleMaker:
         """The examples of a batch, and what was left out of it; nothing is counted."""
         store = self.stores[batch.source]
         left_out: list[LeftOut] = []
-        kept: list[tuple[Utterance, Distorted, np.random.Generator]] = []
+        kept: list[list[Example]] = []
         for member in batch.members:
             utterance = store.utterances[member]
             rng = np.random.default_rng((self.seed, 3, batch.source, batch.rounds, member))
@@ -132,16 +137,23 @@ class ExampleMaker:
             except DataError as error:
                 left_out.append(LeftOut(batch.source, member, "unreadable audio", str(error)))
                 continue
-            distorted = self.augmenter(samples, rng) if self.augmenter else Distorted(samples, 1, 0)
+            views = self._views(samples, rng)
             longest = max(map(needed_frames, utterance.targets.values()), default=0)
-            if output_frames(len(distorted.samples)) < longest and not distorted.wordless:
+            if output_frames(len(views[0].samples)) < longest and not views[0].wordless:
                 kind = "transcript longer than the frames allow"
                 left_out.append(LeftOut(batch.source, member, kind, utterance.name))
                 continue
-            kept.append((utterance, distorted, rng))
-        return self._collate(kept) if kept else None, left_out
+            kept.append([(utterance, distorted, rng) for distorted in views])
+        rows = [row for view in zip(*kept, strict=True) for row in view]
+        return self._collate(rows) if rows else None, left_out
 
-    def _collate(self, kept: list[tuple[Utterance, Distorted, np.random.Generator]]) -> Examples:
+    def _views(self, samples: Samples, rng: np.random.Generator) -> list[Distorted]:
+        if self.augmenter is None:
+            return [Distorted(samples, 1, 0)] * self.wanted.views
+        course = self.augmenter.course(rng)
+        return [self.augmenter(samples, rng, course) for _ in range(self.wanted.views)]
+
+    def _collate(self, kept: list[Example]) -> Examples:
         lengths = [len(distorted.samples) for _, distorted, _ in kept]
         samples = np.zeros((len(kept), max(lengths)), np.float32)
         for row, (_, distorted, _) in zip(samples, kept, strict=True):
@@ -160,12 +172,11 @@ class ExampleMaker:
             h: [NOTHING if d.wordless else target_of(utterance, h) for utterance, d, _ in kept]
             for h in self.wanted.heads
         }
-        labels = Labels(torch.tensor(frames), targets, self._frame_targets(kept, max(frames)))
+        frame_targets = self._frame_targets(kept, max(frames))
+        labels = Labels(torch.tensor(frames), targets, frame_targets, self.wanted.views)
         return Examples(features, labels, sum(lengths) / 16000)
 
-    def _frame_targets(
-        self, kept: list[tuple[Utterance, Distorted, np.random.Generator]], length: int
-    ) -> dict[str, Tensor]:
+    def _frame_targets(self, kept: list[Example], length: int) -> dict[str, Tensor]:
         labels = {}
         for head, number in self.wanted.frame_heads.items():
             rows = np.full((len(kept), length), UNKNOWN, np.int64)

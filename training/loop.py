@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from asr.errors import BundleError
 from training.checkpoint import Checkpoint
 from training.loading import prepared
-from training.losses import ctc, ctc_crf, frame_cross_entropy
+from training.losses import ctc, ctc_crf, disagreement, frame_cross_entropy
 from training.recipe import Recipe, recipe_tables
 from training.schedule import learning_rate, share_done
 
@@ -251,6 +251,9 @@ def loss_parts(
         if head.frames:
             labelled = labels.frame_targets[name].to(given.device)
             parts[f"{name}.frames"] = head.frames * frame_cross_entropy(given, labelled)
+        if head.consistency and labels.views > 1:
+            apart = disagreement(given, labels.frames, labels.targets[name])
+            parts[f"{name}.views"] = head.consistency * apart
     return parts
 
 

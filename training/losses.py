@@ -35,11 +35,13 @@ class Labels:
             text.
         frame_targets: for each head that learns from frames the unit of each frame [B, T],
             `UNKNOWN` where none.
+        views: of each utterance: row b is followed by its next view in row b + B / views.
     """
 
     frames: Tensor
     targets: Mapping[str, Sequence[Tensor | None]]
     frame_targets: Mapping[str, Tensor]
+    views: int = 1
 
 
 def ctc(logits: Tensor, frames: Tensor, targets: Sequence[Tensor | None]) -> Tensor:
@@ -89,6 +91,37 @@ def ctc_crf(
     log_probs = logits[rows].float().log_softmax(-1)
     log_z = log_partition(log_probs, frames[rows].to(logits.device), trigram)
     return ctc(logits, frames, targets) + log_z.sum() / max(1, units)
+
+
+def disagreement(logits: Tensor, frames: Tensor, targets: Sequence[Tensor | None]) -> Tensor:
+    """How far two views of the same utterances are apart (Yao et al. 2025, "CR-CTC", section 3).
+
+    Each frame's distribution is drawn towards that of the other view, which is taken as given.
+
+    Args:
+        logits: [2 B, T', V], of the one view of each utterance, then of the other.
+        frames: [2 B] used frames of each row.
+        targets: unit numbers of each row; rows with None do not count.
+
+    Returns:
+        The mean of both Kullback-Leibler divergences, in nats per target unit of one view.
+    """
+    half, T = len(logits) // 2, int(frames.max())
+    rows = [row for row, target in enumerate(targets[:half]) if target is not None]
+    if not rows:
+        return logits.sum() * 0
+    log_probs = logits[:, :T].float().log_softmax(-1)
+    one, other = log_probs[:half][rows], log_probs[half:][rows]
+    apart = _towards(one, other) + _towards(other, one)
+    used = torch.arange(T) < frames[:half][rows, None]
+    units = sum(len(target) for target in targets[:half] if target is not None)
+    return (apart * used.to(apart.device)).sum() / (2 * max(1, units))
+
+
+def _towards(given: Tensor, log_probs: Tensor) -> Tensor:
+    """Divergence of log-probabilities [B, T, V] from given ones, frame by frame [B, T]."""
+    wanted = given.detach()
+    return (wanted.exp() * (wanted - log_probs)).sum(-1)
 
 
 def frame_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -53,6 +53,9 @@ class Head:
         frames: weight of frame-level cross-entropy, for utterances whose phone times are known.
         crf: weight of the CTC-CRF loss: CTC against all sequences of units, which are weighted by a
             trigram of the training texts. It wants a network that CTC has trained already.
+        consistency: weight of the difference between what it says of two views of an utterance,
+            distorted in two ways (CR-CTC; Yao et al. 2025). If any head has it, every utterance
+            comes in two views, and a batch holds half as many.
     """
 
     kind: Literal["characters", "pieces", "phones"]
@@ -65,6 +68,7 @@ class Head:
     ctc: Amount = 1.0
     frames: Amount = 0.0
     crf: Amount = 0.0
+    consistency: Amount = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +294,11 @@ class Recipe:
             self._check_head(name, head)
         if all(head.layer not in (None, self.network.depth) for head in self.heads.values()):
             raise ConfigError("heads: one must read the last layer, or nothing can be recognised")
+
+    @property
+    def views(self) -> int:
+        """How often each utterance comes in a batch."""
+        return 2 if any(head.consistency for head in self.heads.values()) else 1
 
     def _check_head(self, name: str, head: Head) -> None:
         if not name.isidentifier():  # it becomes a part of names in PyTorch and in the bundle

@@ -148,7 +148,7 @@ def files_at(engine: Engine, now: float, until: float) -> list[Listener]:
 
 
 def test_what_can_wait_is_stepped_a_few_at_a_time(engine: Engine, network: ToneNetwork) -> None:
-    """Fifty files that are sent at once make no long rounds, but all that is due is done at once."""
+    """Fifty files sent at once make no long rounds, but all that is due is done at once."""
     live = [Listener(engine, 0.0) for _ in range(FEW + 4)]
     for one in live:
         one.send("ab", 0.0)

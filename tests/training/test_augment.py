@@ -95,6 +95,19 @@ def test_the_same_seed_distorts_the_same_way(full: Augmenter, seed: int, loud: f
     assert first.lead + spoken - 2 <= len(first.samples) <= first.lead + spoken + 16002
 
 
+@given(seed=st.integers(0, 500))
+@settings(max_examples=30)
+def test_views_of_one_course_agree_in_time(full: Augmenter, seed: int) -> None:
+    """What is said in a frame of the one is said in that frame of the other."""
+    course = full.course(rng(seed))
+    one, other = full(SPEECH, rng(seed), course), full(SPEECH, rng(seed + 1), course)
+    assert len(one.samples) == len(other.samples)
+    assert (one.speed, one.lead, one.wordless) == (other.speed, other.lead, other.wordless)
+    assert (one.speed, one.lead, one.wordless) == (course.speed, course.lead, course.wordless)
+    assert not one.samples[: course.lead].any()
+    assert not np.array_equal(one.samples, other.samples)
+
+
 def test_no_distortion_is_no_change() -> None:
     """Every part can be switched off."""
     distorted = Augmenter(NOTHING)(SPEECH, rng())

@@ -10,7 +10,8 @@ import soundfile
 import torch
 
 from asr.features import log_mel
-from tests.training.miniature import TEXTS, tones, write_manifest
+from tests.training.miniature import TEXTS, recipe, tones, write_manifest
+from training.assembly import make_trainer
 from training.audio_store import AudioStore
 from training.augment import Augmenter
 from training.batching import Batch
@@ -18,6 +19,8 @@ from training.data import Rule, load, manifest_rows
 from training.examples import ExampleMaker, Wanted
 from training.features import neutral
 from training.losses import UNKNOWN, ctc
+from training.preparation import prepare
+from training.processes import Processes
 from training.recipe import Augmentation
 from training.units import characters
 
@@ -25,15 +28,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BATCH = Batch(0, 0, (1, 0, 4))
+VIEWS = "heads.characters.consistency=1.0"
 FASTER = Augmentation(speed=(1.0, 1.3), frequency_masks=0, time_masks=0)
 
 
-def maker(folder: Path, augmenter: Augmenter | None = None, **more: Any) -> ExampleMaker:
+def maker(
+    folder: Path, augmenter: Augmenter | None = None, views: int = 1, **more: Any
+) -> ExampleMaker:
     """Examples of eight recordings for one head of characters and one that learns from frames."""
     rows = manifest_rows(write_manifest(folder, "train", **more), {})
     rule = Rule(1, 1 << 40, 1.0, 0.5)
     utterances, _ = load(rows, {"letters": characters()}, rule, "here")
-    wanted = Wanted(2, ("letters", "phones"), {"phones": {"T": 1}})
+    wanted = Wanted(2, ("letters", "phones"), {"phones": {"T": 1}}, views)
     return ExampleMaker([AudioStore(utterances, None, "x")], neutral(), augmenter, wanted, 1)
 
 
@@ -97,6 +103,23 @@ def test_examples_depend_on_seed_utterance_and_pass_alone(tmp_path: Path) -> Non
     assert not torch.equal(first.features[:, :40], later.features[:, :40])
 
 
+def test_views_of_an_utterance_differ_in_sound_alone(tmp_path: Path) -> None:
+    """All utterances in one view, then in the other, with the same labels; two if undistorted."""
+    plain = maker(tmp_path, None, 2)(BATCH)
+    made = maker(tmp_path, Augmenter(Augmentation()), 2, phones="t", frames=[2, 4, 1])(BATCH)
+    for examples in (plain, made):
+        assert examples is not None
+        labels, n = examples.labels, len(BATCH.members)
+        assert labels.views == 2
+        assert labels.frames[:n].equal(labels.frames[n:])
+        rows = labels.frame_targets["phones"]
+        assert rows[:n].equal(rows[n:])
+        letters = [[] if t is None else t.tolist() for t in labels.targets["letters"]]
+        assert letters[:n] == letters[n:]
+        alike = examples.features[:n].equal(examples.features[n:])
+        assert alike == (examples is plain)
+
+
 def test_what_cannot_be_read_is_left_out_and_counted_once(tmp_path: Path) -> None:
     """However often its turn comes; the share decides whether the run may go on."""
     make = maker(tmp_path)
@@ -121,3 +144,18 @@ def test_speech_that_became_too_fast_for_its_transcript_is_left_out(tmp_path: Pa
     for rounds in range(20):
         make(Batch(0, rounds, (0,)))
     assert make.faults.counts == {"transcript longer than the frames allow": 1}
+
+
+def test_a_recipe_can_ask_for_views(tmp_path: Path) -> None:
+    """Batches hold half as many utterances then, and what the views say comes together."""
+    plain, wanted = (recipe(tmp_path / k, *more) for k, more in (("a", ()), ("b", (VIEWS,))))
+    usual, paired = (
+        make_trainer(chosen, prepare(chosen, {}), Processes(), None, print)
+        for chosen in (plain, wanted)
+    )
+    assert paired.batches.bound == usual.batches.bound // 2
+    assert not any(part.endswith(".views") for part in usual.step().losses)
+    for _ in range(20):
+        usual.step()
+        losses = paired.step().losses
+    assert 0 < losses["characters.views"] < 0.5 * losses["characters"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from asr.features import output_frames
 from training.data import needed_frames
-from training.losses import UNKNOWN, ctc, frame_cross_entropy, frame_labels
+from training.losses import UNKNOWN, ctc, disagreement, frame_cross_entropy, frame_labels
 from training.validation import best_path
 
 UNITS = 3
@@ -74,6 +74,44 @@ def test_a_target_that_does_not_fit_gives_no_infinite_gradient() -> None:
     ctc(logits, torch.tensor([2]), [torch.tensor([1, 1])]).backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
+
+
+@given(problems(), st.integers(0, 99))
+def test_views_are_drawn_to_each_other(
+    problem: tuple[torch.Tensor, list[int], int], seed: int
+) -> None:
+    """Half of both divergences by their definition, over used frames, per unit; 0 if alike."""
+    one, target, frames = problem
+    other = torch.randn(one.shape, generator=torch.Generator().manual_seed(seed)).to(one)
+    lengths, targets = torch.tensor([frames] * 2), [torch.tensor(target, dtype=torch.int64)] * 2
+    p, q = (logits[:frames].softmax(-1) for logits in (one, other))
+    expected = float(((p - q) * (p / q).log()).sum()) / 2 / max(1, len(target))
+    for pair in ([one, other], [other, one]):
+        found = float(disagreement(torch.stack(pair), lengths, targets))
+        assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    same = float(disagreement(torch.stack([one, one]), lengths, targets))
+    assert same == pytest.approx(0, abs=1e-6)
+
+
+def test_each_view_learns_from_the_other_as_it_is() -> None:
+    """The gradient is that of a cross-entropy against what the other view says."""
+    logits = torch.randn(2, 1, UNITS, generator=torch.Generator().manual_seed(1))
+    logits.requires_grad_()
+    one = torch.tensor([1])
+    disagreement(logits, torch.tensor([1, 1]), [one, one]).backward()  # type: ignore[no-untyped-call]
+    p = logits.detach().softmax(-1)
+    assert logits.grad is not None
+    assert torch.allclose(logits.grad, (p - p.flip(0)) / 2, atol=1e-6)
+
+
+def test_views_that_cannot_be_written_do_not_count() -> None:
+    """As for the other losses of a head."""
+    logits = torch.randn(4, 3, UNITS, generator=torch.Generator().manual_seed(1))
+    frames, one = torch.tensor([3, 2, 3, 2]), torch.tensor([1])
+    both = disagreement(logits, frames, [one, None] * 2)
+    alone = disagreement(logits[::2], frames[::2], [one] * 2)
+    assert float(both) == pytest.approx(float(alone), rel=1e-6)
+    assert float(disagreement(logits, frames, [None] * 4)) == 0
 
 
 def test_unknown_frames_teach_nothing() -> None:
