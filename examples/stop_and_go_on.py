@@ -16,11 +16,14 @@ from asr.demo import RECORDING
 
 file = sys.argv[1] if len(sys.argv) > 1 else RECORDING
 model = sys.argv[2] if len(sys.argv) > 2 else None
-recording = audio.read(file)
+try:
+    recording = audio.read(file)
+    recogniser = asr.load(model)
+except asr.Error as error:
+    sys.exit(str(error))
 samples = resampling.resample(recording.samples, recording.sample_rate)  # 16 kHz
 middle = len(samples) // 2
 
-recogniser = asr.load(model)
 state, events = recogniser.step(recogniser.start(), samples[:middle])
 with tempfile.TemporaryDirectory() as folder:
     saved = Path(folder) / "state"

@@ -11,10 +11,14 @@ from asr.demo import RECORDING
 
 file = sys.argv[1] if len(sys.argv) > 1 else RECORDING
 model = sys.argv[2] if len(sys.argv) > 2 else None
-recording = audio.read(file)
+try:
+    recording = audio.read(file)
+    recogniser = asr.load(model)
+except asr.Error as error:
+    sys.exit(str(error))
 samples = resampling.resample(recording.samples, recording.sample_rate)  # 16 kHz
 
-stream = asr.load(model).stream()
+stream = recogniser.stream()
 events: list[asr.Event] = []
 for begin in range(0, len(samples), 8000):
     events += stream.feed(samples[begin : begin + 8000])

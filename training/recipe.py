@@ -6,11 +6,12 @@ the wrong kind is refused by name, never guessed. `docs/recipes.md` explains eac
 
 from __future__ import annotations
 
+import copy
 import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-from asr.errors import ConfigError
+from asr.errors import ConfigError, UsageError
 from training.settings import Limits, build, override, plain
 
 if TYPE_CHECKING:
@@ -322,7 +323,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         ConfigError: no such file, no TOML, an unknown key, a missing one or a value of the wrong
             kind.
-        UsageError: an override is none.
+        UsageError: an override is none, or what it asks for does not exist.
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -331,12 +332,23 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
         raise ConfigError(f"{path}: no valid TOML: {error}") from error
     tables.setdefault("name", path.stem)
+    changed = copy.deepcopy(tables)
     for assignment in overrides:
-        override(tables, assignment)
+        override(changed, assignment)
     try:
-        return recipe_of(tables)
+        return recipe_of(changed)
     except ConfigError as error:
+        if overrides and _is_recipe(tables):
+            raise UsageError(f"--set {', '.join(overrides)}: {error}") from error
         raise ConfigError(f"{path}: {error}") from error
+
+
+def _is_recipe(tables: dict[str, Any]) -> bool:
+    try:
+        recipe_of(tables)
+    except ConfigError:
+        return False
+    return True
 
 
 def recipe_of(tables: dict[str, Any]) -> Recipe:

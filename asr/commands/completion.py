@@ -89,21 +89,24 @@ def _describe(name: str, summary: str, parser: argparse.ArgumentParser) -> Descr
 
 
 def bash(commands: list[Described]) -> str:
-    """For bash: options and choices where they are wanted, files elsewhere."""
+    """For bash: options, choices where they are wanted, files where none are."""
     cases = []
     for command in commands:
         values = "".join(
-            f"        {command.name}:{option.name}) words='{' '.join(option.choices)}' ;;\n"
+            f"        {command.name}:{option.name}) files= words='{' '.join(option.choices)}' ;;\n"
             for option in command.options
             if option.choices
         )
         options = " ".join(option.name for option in command.options)
         words = " ".join([options, *command.choices])
+        if command.choices:
+            first = " ".join(["--help", *command.choices])
+            values += f"        {command.name}:{command.name}) files= words='{first}' ;;\n"
         cases.append(f"{values}        {command.name}:*) words='{words}' ;;\n")
     names = " ".join(command.name for command in commands)
     return f"""\
 _asr() {{
-    local word="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD - 1]}}" words
+    local word="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD - 1]}}" words files=1
     local IFS=$' \\t\\n'
     if [ "$COMP_CWORD" -eq 1 ]; then
         COMPREPLY=($(compgen -W '{names} --help --version' -- "$word"))
@@ -113,7 +116,7 @@ _asr() {{
 {"".join(cases)}    esac
     COMPREPLY=($(compgen -W "$words" -- "$word"))
     IFS=$'\\n'  # names of files may hold spaces
-    COMPREPLY+=($(compgen -f -- "$word"))
+    [ -z "$files" ] || COMPREPLY+=($(compgen -f -- "$word"))
 }}
 complete -o filenames -F _asr asr
 """

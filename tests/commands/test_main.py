@@ -95,6 +95,18 @@ def test_values_that_are_wrong_on_any_day_are_usage(arguments, told):
     assert "SECRET" not in run.stderr.replace("ASR_RESUME_SECRET", "")
 
 
+def test_a_users_own_package_named_server_is_not_taken_for_ours(tmp_path):
+    """`python -m` looks where it was called first, and half of all projects have such a folder."""
+    for name in ("server", "training"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('this is not ours')")
+    for command in ("serve", "train"):
+        done = subprocess.run(
+            [*ASR, command, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_an_unknown_option_is_told_with_the_usage_of_its_command(capsys):
     """Not with that of `asr`, which knows no options."""
     with pytest.raises(SystemExit) as left:

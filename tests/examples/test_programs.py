@@ -63,11 +63,19 @@ def test_stop_and_go_on(model):
     assert text.endswith("the same as in one piece: True\n")
 
 
-@pytest.mark.parametrize("name", ["words_with_times.py", "microphone_to_subtitles.py"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "words_with_times.py",
+        "words_as_they_come.py",
+        "stop_and_go_on.py",
+        "microphone_to_subtitles.py",
+    ],
+)
 def test_what_is_not_there_is_one_line(name, model, tmp_path):
     """A recording, or a microphone."""
     (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
-    arguments = ["gone.wav" if "words" in name else "1", model]
+    arguments = ["1" if "microphone" in name else "gone.wav", model]
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / name), *arguments],
         env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{EXAMPLES.parent}"},

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.errors import ConfigError
+from asr.errors import ConfigError, UsageError
 from tests.training.miniature import ROOT, TINY
 from training.recipe import read_recipe, recipe_of, recipe_tables
 from training.settings import differences, override
@@ -54,7 +54,10 @@ def test_every_setting_can_be_given_on_the_command_line(values: dict[str, float]
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("optimiser.rat=1", r"tiny\.toml: optimiser: unknown key 'rat'; known are rate, warmup"),
+        (
+            "optimiser.rat=1",
+            r"--set optimiser\.rat=1: optimiser: unknown key 'rat'; known",
+        ),
         ("colour=1", r"unknown key 'colour'; known are name, heads"),
         ("network.width=wide", r"network\.width: 'wide' is not a whole number"),
         ("network.width=1.5", r"network\.width: 1\.5 is not a whole number"),
@@ -91,9 +94,20 @@ def test_every_setting_can_be_given_on_the_command_line(values: dict[str, float]
 )
 def test_a_setting_that_makes_no_sense_is_named(assignment: str, message: str) -> None:
     """One line says which setting, what was found, and what would be right."""
-    with pytest.raises(ConfigError, match=message) as caught:
+    with pytest.raises(UsageError, match=message) as caught:
         read_recipe(TINY, [assignment])
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_makes_no_sense_is_named_whatever_is_set(tmp_path: Path) -> None:
+    """What is wrong without `--set` is no fault of the command; what is missing can be set."""
+    path, whole = tmp_path / "mine.toml", TINY.read_text()
+    path.write_text(whole.replace("width", "girth"))
+    with pytest.raises(ConfigError, match=r"mine\.toml: network: unknown key 'girth'") as caught:
+        read_recipe(path, ["optimiser.rate=1e-3"])
+    assert not isinstance(caught.value, UsageError)
+    path.write_text(whole.replace("steps", "# steps"))
+    assert read_recipe(path, ["budget.hours=2"]).budget.hours == 2
 
 
 def test_a_list_grows_by_its_next_number() -> None:
