@@ -310,6 +310,8 @@ class Server:
         try:
             await session.run()
         finally:
+            if isinstance(connection, Visitor):
+                connection.hear = None
             self.sessions.discard(session)
             code = connection.close_code
             if code is None or code == 1006:

@@ -163,8 +163,9 @@ class Session:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            # What is large goes now: the connection and this object know each other, and so stay
-            # until garbage is collected.
+            # Whoever knows this object and is known by it lets go, or it would stay until garbage
+            # is collected.
+            self.watch.rest()
             self.line = None
 
     def dismiss(self) -> None:

@@ -6,6 +6,7 @@ where they arrive, and replies are written where they are made, without waking a
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 from typing import Protocol as Interface
 
@@ -16,7 +17,6 @@ from websockets.protocol import State
 from server import turns
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from server.dialogue import Message, Protocol
@@ -55,6 +55,7 @@ class Visitor(ServerConnection):
     holder: str | None = None
     hear: Callable[[bytes], bool] | None = None
     _unreceived = 0  # whole messages that wait for `recv`
+    _users = 2  # the system's connection, and the task that serves it
     _crumbs = 0  # packets in a row that held next to nothing
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -66,6 +67,30 @@ class Visitor(ServerConnection):
         """It is gone, however it went."""
         super().connection_lost(exc)
         self.desk.left(self)
+        self._released()
+
+    async def handshake(self, *options: Any, **more: Any) -> None:
+        """Answer the request: the first thing in the task that serves the connection."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - the library runs this in one
+        task.add_done_callback(lambda _: self._released())
+        await super().handshake(*options, **more)
+
+    def _released(self) -> None:
+        """One of its users is done with it."""
+        self._users -= 1
+        if not self._users:
+            self.loop.call_soon(self._fall_apart)
+
+    def _fall_apart(self) -> None:
+        """Nobody will ask for anything any more: let go of all parts, for they know each other.
+
+        Else they would stay until Python looks for cycles among all objects, some 90 of them each
+        time, and where hundreds come and go everybody would wait for that (`server/memory.py`).
+        """
+        vars(self.transport).pop("_read_ready_cb", None)  # asyncio's own knot
+        vars(self.protocol).clear()
+        vars(self).clear()
 
     def data_received(self, data: bytes) -> None:
         """Bytes came. Who sends them one by one is left until some have come together."""

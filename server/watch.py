@@ -50,6 +50,10 @@ class Watch:
         self.writing_since: float | None = None
         self._deaf = False
 
+    def rest(self) -> None:
+        """Know the session no more, which knows its watch: call it when that has ended."""
+        del self._ping, self._end, self._abort, self._leave
+
     def heard(self) -> float:
         """The peer was heard of just now; return the time."""
         self.last_message = self._now()

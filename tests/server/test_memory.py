@@ -11,7 +11,9 @@ import weakref
 
 import pytest
 
+from benchmarks.raw import BINARY, TEXT, RawClient, close, frame, request, text
 from server import memory
+from server.visitor import Visitor
 from tests.server.sockets import in_a_loop, serving, until
 
 
@@ -32,6 +34,50 @@ async def test_what_a_session_heard_is_freed_when_it_ends() -> None:
                 await peer.hear_all()
             await until(lambda: not service.server.sessions)
             await until(lambda: line() is None)
+    finally:
+        gc.enable()
+
+
+LEAVING = {
+    "said all": frame(BINARY, bytes(3200)) + text({"type": "finish"}),
+    "closed at once": close(),
+    "too long": frame(BINARY, told=(2**40, 8)),
+    "no websocket": b"\xff\xff",
+    "no start": frame(TEXT, b"{}"),
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("leaving", LEAVING)
+@in_a_loop
+async def test_a_connection_frees_itself_however_it_ends(
+    leaving: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It knows what serves it and is known by that, and so do their parts; nobody else knows it."""
+    seen: weakref.WeakSet[Visitor] = weakref.WeakSet()
+    made, came = Visitor.connection_made, 0
+
+    def note(visitor: Visitor, transport: asyncio.BaseTransport) -> None:
+        nonlocal came
+        came += 1
+        seen.add(visitor)
+        made(visitor, transport)
+
+    monkeypatch.setattr(Visitor, "connection_made", note)
+    gc.collect()
+    gc.disable()
+    try:
+        async with serving() as service:
+            for begins in (True, False):
+                async with RawClient(service.port) as client:
+                    if begins and leaving != "no start":
+                        await client.begin()
+                    elif leaving != "nothing":
+                        await client.send(request(port=service.port))
+                    await client.send(LEAVING[leaving])
+                    if leaving != "nothing":
+                        await client.hear_all()
+            await until(lambda: came == 2 and not seen)
     finally:
         gc.enable()
 
@@ -63,7 +109,7 @@ async def test_memory_is_given_back_when_sessions_have_ended(
         return ended
 
     monkeypatch.setattr(memory, "_trim", trim)
-    task = asyncio.create_task(memory.give_back(count, 0.001))
+    task = asyncio.create_task(memory.give_back(count, 0.001 * memory.LOOKS, many=1))
     await until(lambda: looks > 5)
     assert given == 0
     ended = 3
@@ -73,15 +119,27 @@ async def test_memory_is_given_back_when_sessions_have_ended(
     await until(lambda: looks > seen + 5)
     assert given == 1
     task.cancel()
+    task = asyncio.create_task(memory.give_back(count, 0.001 * memory.LOOKS, many=5))
+    seen = looks
+    await until(lambda: looks > seen)
+    ended += 1
+    seen = looks
+    await until(lambda: given == 2)
+    assert looks > seen + memory.LOOKS // 2
+    task.cancel()
 
 
 def test_what_is_loaded_is_looked_through_no_more() -> None:
-    """The collector counts it as there for ever; free memory can be returned at any time."""
+    """The collector counts it as there for ever, and comes for what piles up alone."""
+    usual = gc.get_threshold()
     try:
         memory.settle()
         assert gc.get_freeze_count() > 10_000
+        assert gc.isenabled()
+        assert gc.get_threshold()[0] == memory.GARBAGE
         memory._trim()  # noqa: SLF001 - whatever the C library, it does no harm
     finally:
+        gc.set_threshold(*usual)
         gc.unfreeze()
 
 
