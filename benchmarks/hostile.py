@@ -138,6 +138,8 @@ class Day:
             self._observe("usual", lambda: time.sleep(self.args.usual_seconds))
             for name in chosen:
                 self._observe(name, partial(self._note, happens, name))
+            time.sleep(self.args.usual_seconds)  # the server gives memory back twice a minute
+            self.memory["afterwards"] = self.server.usage().memory
 
     def _note(self, happens: Callable[[str, float], Attack], name: str) -> None:
         """Let it happen at least as long as nothing did, or its p99 would be of a few partials."""
@@ -269,7 +271,7 @@ def _figures(day: Day, failures: int, details: dict[str, Any]) -> list[Figure]:
 
 def _memory(day: Day, label: str, details: dict[str, Any]) -> Figure:
     """How much of it stays."""
-    before, after = day.memory["usual"], list(day.memory.values())[-1]
+    before, after = day.memory["usual"], day.memory["afterwards"]
     told = {f"memory_mb_{name}": round(value, 1) for name, value in day.memory.items()}
     ratio = after / before
     return Figure(
