@@ -339,7 +339,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         return recipe_of(changed)
     except ConfigError as error:
         if overrides and _is_recipe(tables):
-            raise UsageError(f"--set {', '.join(overrides)}: {error}") from error
+            raise UsageError(f"{', '.join(overrides)}: {error}") from error
         raise ConfigError(f"{path}: {error}") from error
 
 

@@ -56,7 +56,7 @@ def test_every_setting_can_be_given_on_the_command_line(values: dict[str, float]
     [
         (
             "optimiser.rat=1",
-            r"--set optimiser\.rat=1: optimiser: unknown key 'rat'; known",
+            r"^optimiser\.rat=1: optimiser: unknown key 'rat'; known",
         ),
         ("colour=1", r"unknown key 'colour'; known are name, heads"),
         ("network.width=wide", r"network\.width: 'wide' is not a whole number"),

@@ -459,7 +459,7 @@ def test_check_reads_everything_and_writes_nothing(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--set", "optimiser.rat=1"], 1, "optimiser: unknown key 'rat'"),
+        (["--set", "optimiser.rat=1"], 2, "optimiser: unknown key 'rat'"),
         (["--set", "data.0.manifest=gone.jsonl"], 1, "gone.jsonl: cannot be read as a manifest"),
         (["--init", "gone.pt"], 1, "gone.pt: this checkpoint cannot be read: No such file"),
         (["--init", "x.pt", "--resume"], 2, "give only one"),
