@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 FEW: Final = 16  # lines in a round, beyond which only those are stepped that are due by now
-BESIDE: Final = 4  # instead, while somebody speaks, and so many are hardly heard yet at most
+STRANGERS: Final = 4  # lines in a round, hardly heard yet, beside somebody who speaks
 GRACE_SECONDS: Final = 0.02  # for which these wait while there are others that are due
 AHEAD_SECONDS: Final = 0.5  # of what plays, beyond which audio is a file and no microphone
 LISTENING_SECONDS: Final = 1.0  # since somebody was heard, while he is thought to speak still
@@ -281,27 +281,27 @@ class Engine:
         """The lines of the next round: all that are due by now, and a few that could wait.
 
         A round of `FEW` is nearly as cheap a line as a larger one, and whoever speaks while it
-        lasts waits for its end: while somebody does, a round takes `BESIDE` that could wait, and
-        none when he himself is due. It takes as many strangers, and none who came just now:
-        whoever sends nonsense on many connections is a stranger on each. Needs the lock.
+        lasts waits for its end. Beside somebody who speaks a round takes fewer strangers still, and
+        none who came just now: whoever sends nonsense on many connections is a stranger on each.
+        Needs the lock.
         """
         ready = [line for line in self._waiting if line.unread < self._unread]
         waiting = sorted((self._due(line), n) for n, line in enumerate(ready))
-        late = [ready[n] for due, n in waiting if due <= self._present and ready[n].proved]
-        speaking = any(line.ahead(self._present) < AHEAD_SECONDS for line in late)
+        spoken = [ready[n] for due, n in waiting if due <= self._present and ready[n].proved]
+        speaking = bool(spoken)
         if speaking:
             self._spoke = self._present
         beside = self._present - self._spoke < LISTENING_SECONDS
-        few, room = (BESIDE, BESIDE) if beside else (FEW, self._company)
+        room = STRANGERS if beside else self._company
         resting = self._present < self._rest_until
-        asked = resting and any(line.hears_next for line in late)
+        asked = resting and any(line.hears_next for line in spoken)
         chosen: list[Line] = []
         for due, n in waiting:
-            line = ready[n]
+            line, early = ready[n], due > self._present
             if line.asks_much and asked:
                 continue
-            if due > self._present and (speaking or len(chosen) >= few):
-                break  # so could all that follow
+            if early and (len(chosen) >= FEW or (speaking and not line.proved)):
+                continue
             if not line.proved:
                 if not room:
                     continue
