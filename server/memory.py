@@ -1,8 +1,8 @@
 """Memory that sessions leave behind goes back to the system, and garbage is looked for seldom.
 
 A connection and what serves it know each other, and such cycles are freed by Python's collector
-alone. Where many come and go it works several times a second, and everybody waits for 20 to 60 ms.
-So they are taken apart where they end (`server/visitor.py`, `Session.run`) and free themselves;
+alone. Where many come and go it came about once a second, and everybody waited for 20 to 60 ms (by
+a trial). So they are taken apart where they end (`server/visitor.py`, `Session.run`) and free themselves;
 `settle` takes what never dies out of the collector's sight, and lets it come by itself only where
 garbage piles up all the same, as that of the standard library's streams does.
 
