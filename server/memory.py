@@ -2,9 +2,9 @@
 
 A connection and what serves it know each other, and such cycles are freed by Python's collector
 alone. Where many come and go it came about once a second, and everybody waited for 20 to 60 ms (by
-a trial). So they are taken apart where they end (`server/visitor.py`, `Session.run`) and free themselves;
-`settle` takes what never dies out of the collector's sight, and lets it come by itself only where
-garbage piles up all the same, as that of the standard library's streams does.
+a trial). So they are taken apart where they end (`server/visitor.py`, `Session.run`) and free
+themselves; `settle` takes what never dies out of the collector's sight, and lets it come by itself
+only where garbage piles up all the same, as that of the standard library's streams does.
 
 What is freed in many small pieces glibc keeps for the next ones. `give_back` looks for garbage and
 hands memory over when sessions have ended: twice a minute, or when many have.
